@@ -1,0 +1,331 @@
+//! Files and directories.
+
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// For reading; it must exist.
+    Read,
+    /// For reading and writing; it must exist.
+    ReadWrite,
+    /// For reading and writing; made if missing, its content kept if not.
+    Create,
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The file name. A name that is not UTF-8 reads with replacement characters.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// The size of a file in bytes.
+    pub len: u64,
+}
+
+/// The room on a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub total_bytes: u64,
+    /// What this process may still write.
+    pub usable_bytes: u64,
+}
+
+/// The exclusive lock of a directory's `.lock` file; dropping it releases it.
+pub trait DirLock: Send + Sync {}
+
+/// Why a lock was not taken.
+#[derive(Debug)]
+pub enum LockError {
+    /// Another process holds it.
+    Held {
+        /// That process, where the system tells.
+        pid: Option<u32>,
+    },
+    /// The file could not be opened or locked.
+    Io(io::Error),
+}
+
+/// A file system. All paths are absolute, or relative to the working directory.
+pub trait Disk: Send + Sync + 'static {
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+    /// Makes a directory and its parents.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Lists a directory, in the order of names.
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Renames atomically. Durable once [`Disk::sync_dir`] of the parent returned.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory with all that is in it.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Whether the path exists.
+    fn exists(&self, path: &Path) -> bool;
+    /// The room on the file system that holds the path.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+    /// Takes the exclusive lock on the file at `path`, making it if missing.
+    fn lock(&self, path: &Path) -> Result<Box<dyn DirLock>, LockError>;
+}
+
+/// An open file. All positions are explicit; there is no cursor.
+pub trait File: Send + Sync {
+    /// Reads into `buf` from `at`; fewer bytes only at the end of the file.
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
+    /// Writes all of `parts`, one after the other, at `at`.
+    fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()>;
+    /// The length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file is empty.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts the file or extends it with zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes content and length durable.
+    fn sync_data(&self) -> io::Result<()>;
+    /// When the content last changed, in milliseconds since 1970-01-01 UTC.
+    fn modified_ms(&self) -> io::Result<i64>;
+    /// Starts writing `range` back to the disk without waiting for it.
+    fn start_writeback(&self, range: Range<u64>);
+    /// The descriptor, where the file has one: for `sendfile`.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// Reads a whole file that is known to be small.
+pub fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, OpenMode::Read)?;
+    let mut bytes = vec![0; file.len()? as usize];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Replaces a file's content so that a crash leaves the old or the new, never a mixture: write
+/// `<path>.tmp`, sync, rename, sync the directory.
+pub fn replace_file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    let file = disk.open(&temporary, OpenMode::Create)?;
+    file.set_len(0)?;
+    file.write_at(&[IoSlice::new(content)], 0)?;
+    file.sync_data()?;
+    disk.rename(&temporary, path)?;
+    match path.parent() {
+        Some(parent) => disk.sync_dir(parent),
+        None => Ok(()),
+    }
+}
+
+/// The operating system's file system.
+#[derive(Debug)]
+pub struct SystemDisk;
+
+impl Disk for SystemDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(mode != OpenMode::Read)
+            .create(mode == OpenMode::Create)
+            .truncate(false)
+            .open(path)?;
+        Ok(Arc::new(SystemFile(file)))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                // Removed since the listing began.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            entries.push(DirEntry {
+                name: entry.file_name().to_string_lossy().into_owned(),
+                is_dir: metadata.is_dir(),
+                len: metadata.len(),
+            });
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::File::open(path)?.sync_all()
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space { total_bytes: bytes(found.f_blocks), usable_bytes: bytes(found.f_bavail) })
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn DirLock>, LockError> {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(LockError::Io)?;
+        match posix_lock(&file) {
+            Ok(()) => Ok(Box::new(SystemLock(file))),
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EAGAIN) | Some(libc::EACCES)) =>
+            {
+                Err(LockError::Held { pid: posix_lock_holder(&file) })
+            }
+            Err(error) => Err(LockError::Io(error)),
+        }
+    }
+}
+
+/// The process that holds the lock on the file at `path`, if there is such a process.
+#[must_use]
+pub fn lock_holder(path: &Path) -> Option<u32> {
+    posix_lock_holder(&std::fs::File::open(path).ok()?)
+}
+
+struct SystemFile(std::fs::File);
+
+impl File for SystemFile {
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut read = 0;
+        while read < buf.len() {
+            match self.0.read_at(&mut buf[read..], at + read as u64) {
+                Ok(0) => break,
+                Ok(n) => read += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+
+    fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let written = loop {
+            match rustix::io::pwritev(&self.0, parts, at) {
+                Ok(written) => break written,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if written == total {
+            return Ok(());
+        }
+        // A short write is rare (no space, a signal): finish part by part, which reports why.
+        let mut position = 0;
+        for part in parts {
+            let skip = written.saturating_sub(position).min(part.len());
+            self.0.write_all_at(&part[skip..], at + (position + skip) as u64)?;
+            position += part.len();
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn modified_ms(&self) -> io::Result<i64> {
+        let since_epoch = self.0.metadata()?.modified()?.duration_since(std::time::UNIX_EPOCH);
+        Ok(since_epoch.map_or(0, |d| d.as_millis() as i64))
+    }
+
+    #[allow(unsafe_code, reason = "sync_file_range has no safe wrapper")]
+    fn start_writeback(&self, range: Range<u64>) {
+        use std::os::fd::AsRawFd;
+        // SAFETY: the descriptor is open for as long as `self`; the call touches no memory of ours.
+        // Its result does not matter: it is a hint, and durability never rests on it.
+        unsafe {
+            libc::sync_file_range(
+                self.0.as_raw_fd(),
+                range.start as i64,
+                range.end.saturating_sub(range.start) as i64,
+                libc::SYNC_FILE_RANGE_WRITE,
+            );
+        }
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+}
+
+/// Holds a POSIX record lock, the kind that Java's `FileChannel.lock` takes, so that a Kafka and an
+/// Ottla never share a directory. The kernel frees it with the process.
+struct SystemLock(#[expect(dead_code, reason = "held, not read")] std::fs::File);
+
+impl DirLock for SystemLock {}
+
+fn whole_file_lock() -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+#[allow(unsafe_code, reason = "fcntl record locks have no safe wrapper that names the holder")]
+fn posix_lock(file: &std::fs::File) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let lock = whole_file_lock();
+    // SAFETY: the descriptor is open and `lock` outlives the call, which only reads it.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const lock) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[allow(unsafe_code, reason = "fcntl record locks have no safe wrapper that names the holder")]
+fn posix_lock_holder(file: &std::fs::File) -> Option<u32> {
+    use std::os::fd::AsRawFd;
+    let mut lock = whole_file_lock();
+    // SAFETY: the descriptor is open and `lock` outlives the call, which writes within it.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &raw mut lock) };
+    if result == -1 || lock.l_type == libc::F_UNLCK as libc::c_short {
+        return None;
+    }
+    u32::try_from(lock.l_pid).ok().filter(|&pid| pid > 0)
+}
