@@ -1,0 +1,191 @@
+//! The suites: what each runs, and how much of CI's time is its own.
+
+use std::time::Duration;
+
+use crate::run::Line;
+use crate::workspace::Workspace;
+
+/// Who runs a suite, and on what machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Needs {
+    /// `cargo xtask test`: Rust and a C compiler.
+    Rust,
+    /// `cargo xtask test --all`: also what [`crate::install`] asks for.
+    ForeignClients,
+}
+
+/// What starts a suite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Program {
+    /// `cargo test` in the profile of CI. At least one test has to run.
+    Tests,
+    /// This program.
+    Xtask,
+    /// `ottla-conformance`, against the broker that was built.
+    Conformance,
+}
+
+/// A row of the table.
+pub(crate) struct Suite {
+    pub(crate) name: &'static str,
+    /// What it shows, for the list.
+    pub(crate) shows: &'static str,
+    pub(crate) needs: Needs,
+    /// Seconds of CI's time on two cores, after the build. A suite over its share fails.
+    share_s: u64,
+    program: Program,
+    args: &'static [&'static str],
+    /// What makes it as long as `cargo xtask prove` wants it.
+    full_env: &'static [(&'static str, &'static str)],
+}
+
+/// What comes before the suites, in seconds on two cores with nothing built yet.
+pub(crate) const BUILD_SHARE_S: u64 = 18 * 60;
+/// Fetching the foreign clients, where nothing is there yet.
+pub(crate) const INSTALL_SHARE_S: u64 = 6 * 60;
+
+/// All suites, in the order in which they run.
+pub(crate) const SUITES: [Suite; 9] = [
+    Suite {
+        name: "tidy",
+        shows: "layers, banned calls, sizes, manifests and docs",
+        needs: Needs::Rust,
+        share_s: 30,
+        program: Program::Xtask,
+        args: &["tidy"],
+        full_env: &[],
+    },
+    Suite {
+        name: "codegen",
+        shows: "the generated messages are those of the schemas",
+        needs: Needs::Rust,
+        share_s: 30,
+        program: Program::Xtask,
+        args: &["codegen", "--check"],
+        full_env: &[],
+    },
+    Suite {
+        name: "tests",
+        shows: "the tests of every crate; proved with 50 times as many random cases",
+        needs: Needs::Rust,
+        share_s: 420,
+        program: Program::Tests,
+        args: &["--lib", "--bins", "--tests", "--no-fail-fast", "--", "--skip", "hostile::"],
+        full_env: &[("PROPTEST_CASES", "12800")],
+    },
+    Suite {
+        name: "hostile",
+        shows: "broken and hostile bytes harm nobody but their sender",
+        needs: Needs::Rust,
+        share_s: 90,
+        program: Program::Tests,
+        args: &["--test", "it", "--no-fail-fast", "--", "hostile::"],
+        full_env: &[("PROPTEST_CASES", "12800")],
+    },
+    Suite {
+        name: "examples",
+        shows: "the examples in the docs",
+        needs: Needs::Rust,
+        share_s: 120,
+        program: Program::Tests,
+        args: &["--doc"],
+        full_env: &[],
+    },
+    Suite {
+        name: "readme",
+        shows: "what the README tells one to try",
+        needs: Needs::ForeignClients,
+        share_s: 30,
+        program: Program::Xtask,
+        args: &["readme"],
+        full_env: &[],
+    },
+    Suite {
+        name: "clients",
+        shows: "foreign clients write and read each other's records",
+        needs: Needs::ForeignClients,
+        share_s: 240,
+        program: Program::Conformance,
+        args: &["clients"],
+        full_env: &[],
+    },
+    Suite {
+        name: "flights",
+        shows: "every row of a year of flights, once and in order, through a group that loses a member",
+        needs: Needs::ForeignClients,
+        share_s: 210,
+        program: Program::Conformance,
+        args: &["flights"],
+        full_env: &[],
+    },
+    Suite {
+        name: "tools",
+        shows: "Kafka's own command-line tools",
+        needs: Needs::ForeignClients,
+        share_s: 240,
+        program: Program::Conformance,
+        args: &["tools"],
+        full_env: &[],
+    },
+];
+
+impl Suite {
+    pub(crate) fn share(&self) -> Duration {
+        Duration::from_secs(self.share_s)
+    }
+
+    /// The command of CI.
+    pub(crate) fn line(&self, workspace: &Workspace) -> Line {
+        match self.program {
+            Program::Xtask => Line::cargo().args(["xtask"]).args(self.args),
+            Program::Tests => {
+                Line::cargo().args(["test", "--workspace", "--profile", "ci"]).args(self.args)
+            }
+            Program::Conformance => conformance(workspace)
+                .args(self.args)
+                .args(["--broker".as_ref(), workspace.program("ci", "ottla").as_os_str()]),
+        }
+    }
+
+    /// The command of `cargo xtask prove`.
+    pub(crate) fn full_line(&self, workspace: &Workspace) -> Line {
+        self.line(workspace).env(self.full_env)
+    }
+
+    /// Whether success means that tests were run and passed.
+    pub(crate) fn counts_tests(&self) -> bool {
+        self.program == Program::Tests
+    }
+}
+
+/// Everything that suites run, in one build: the programs as well as the tests.
+pub(crate) fn build() -> Line {
+    let kinds = ["--lib", "--bins", "--tests"];
+    Line::cargo().args(["build", "--workspace", "--profile", "ci"]).args(kinds)
+}
+
+/// The runner of foreign clients.
+pub(crate) fn conformance(workspace: &Workspace) -> Line {
+    Line::new(workspace.program("ci", "ottla-conformance"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_fit_into_the_time_of_ci() {
+        let suites: u64 = SUITES.iter().map(|suite| suite.share_s).sum();
+        assert!(suites <= 25 * 60, "{suites} s");
+        // Formatting and clippy come first; they share the dependencies of the build.
+        let lints = 10 * 60;
+        assert!(lints + BUILD_SHARE_S + INSTALL_SHARE_S + suites <= 60 * 60);
+    }
+
+    #[test]
+    fn suites_have_names_of_their_own() {
+        let mut names = SUITES.map(|suite| suite.name);
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+}
