@@ -1,0 +1,354 @@
+//! One log directory (`log.dirs`): its lock, its identity, its checkpoints, and the names in it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ottla_config::Properties;
+use ottla_record::{BrokerId, Offset, PartitionId, Uuid};
+use ottla_runtime::World;
+use ottla_runtime::disk::{DirLock, LockError, read_file, replace_file};
+
+use crate::checkpoint::{self, TopicPartition};
+
+const LOCK: &str = ".lock";
+const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
+const META: &str = "meta.properties";
+const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+const LOG_START_OFFSETS: &str = "log-start-offset-checkpoint";
+const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+const PARTITION_METADATA: &str = "partition.metadata";
+
+/// Whose a directory is (`meta.properties`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    broker_id: BrokerId,
+    /// Unknown until the broker has joined a cluster for the first time.
+    cluster_id: Option<String>,
+    directory_id: Uuid,
+}
+
+impl Identity {
+    fn text(&self) -> String {
+        let Self { broker_id, cluster_id, directory_id } = self;
+        let cluster = cluster_id.as_ref().map_or(String::new(), |id| format!("cluster.id={id}\n"));
+        format!("#\n#\nversion=0\nbroker.id={broker_id}\n{cluster}directory.id={directory_id}\n")
+    }
+}
+
+/// Why a directory cannot be used.
+#[derive(Debug)]
+pub enum DirectoryError {
+    /// Another process uses it.
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// That process, where the system tells.
+        pid: Option<u32>,
+    },
+    /// It belongs to another cluster or broker.
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// The key of `meta.properties` that differs.
+        key: &'static str,
+        /// What the file says.
+        found: String,
+        /// What it should say.
+        expected: String,
+    },
+    /// It has a name in it that a log directory does not have.
+    UnknownName {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The disk refused.
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for DirectoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse { dir, pid: Some(pid) } => {
+                write!(f, "{} is in use by process {pid}; stop it first", dir.display())
+            }
+            Self::InUse { dir, pid: None } => {
+                write!(f, "{} is in use by another process; stop it first", dir.display())
+            }
+            Self::Foreign { dir, key, found, expected } => write!(
+                f,
+                "{} belongs to {key} {found}, and this is {expected}: \
+                 point log.dirs to another directory, or set {key} back",
+                dir.join(META).display()
+            ),
+            Self::UnknownName { path } => write!(
+                f,
+                "{} is not named <topic>-<partition>: move it out of the log directory",
+                path.display()
+            ),
+            Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for DirectoryError {}
+
+/// What a sub-directory holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SubDirectory {
+    Log(TopicPartition),
+    /// A log that was deleted when the broker stopped.
+    Deleted,
+    /// A replica that is not expected here, or half of a move: kept for the operator.
+    SetAside,
+    /// Of no concern.
+    Other,
+}
+
+impl SubDirectory {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        for (suffix, kind) in
+            [("-delete", Self::Deleted), ("-stray", Self::SetAside), ("-future", Self::SetAside)]
+        {
+            if name.ends_with(suffix) && name.contains('.') {
+                return Some(kind);
+            }
+        }
+        if name == "remote-log-index-cache" {
+            return Some(Self::Other);
+        }
+        let (topic, partition) = name.rsplit_once('-')?;
+        let partition: i32 = partition.parse().ok().filter(|p| *p >= 0)?;
+        match topic {
+            "" => None,
+            "__cluster_metadata" => Some(Self::Other),
+            _ => Some(Self::Log(TopicPartition::new(topic, PartitionId(partition)))),
+        }
+    }
+}
+
+/// A log directory that this process holds the lock of.
+pub struct LogDirectory {
+    world: World,
+    path: PathBuf,
+    _lock: Box<dyn DirLock>,
+    was_clean: bool,
+    identity: Identity,
+}
+
+impl LogDirectory {
+    /// Locks the directory, making it if missing, checks that it is this broker's, and takes note of
+    /// whether it was closed cleanly.
+    pub fn open(world: &World, path: &Path, broker_id: BrokerId) -> Result<Self, DirectoryError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |error| DirectoryError::Io { path, error }
+        };
+        world.disk.create_dir_all(path).map_err(failed(path))?;
+        let lock = world.disk.lock(&path.join(LOCK)).map_err(|error| match error {
+            LockError::Held { pid } => DirectoryError::InUse { dir: path.to_owned(), pid },
+            LockError::Io(error) => failed(&path.join(LOCK))(error),
+        })?;
+        let identity = identify(world, path, broker_id)?;
+        let marker = path.join(CLEAN_MARKER);
+        let was_clean = world.disk.exists(&marker);
+        if was_clean {
+            // From here on a crash is a crash, also one while loading.
+            world.disk.remove_file(&marker).map_err(failed(&marker))?;
+            world.disk.sync_dir(path).map_err(failed(path))?;
+        }
+        Ok(Self { world: world.clone(), path: path.to_owned(), _lock: lock, was_clean, identity })
+    }
+
+    /// The id that the directory keeps for as long as it is not wiped.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.identity.directory_id
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn was_clean(&self) -> bool {
+        self.was_clean
+    }
+
+    fn failed(&self, name: &str) -> impl FnOnce(io::Error) -> DirectoryError {
+        let path = self.path.join(name);
+        move |error| DirectoryError::Io { path, error }
+    }
+
+    /// Checks that the directory belongs to this cluster, or makes it so if it belongs to none.
+    pub fn join(&mut self, cluster_id: &str) -> Result<(), DirectoryError> {
+        match &self.identity.cluster_id {
+            Some(found) if found == cluster_id => Ok(()),
+            Some(found) => Err(DirectoryError::Foreign {
+                dir: self.path.clone(),
+                key: "cluster.id",
+                found: found.clone(),
+                expected: cluster_id.to_owned(),
+            }),
+            None => {
+                self.identity.cluster_id = Some(cluster_id.to_owned());
+                write_identity(&self.world, &self.path, &self.identity)
+            }
+        }
+    }
+
+    /// Lists the logs, and removes those that were being deleted.
+    pub(crate) fn logs(&self) -> Result<Vec<TopicPartition>, DirectoryError> {
+        let mut logs = Vec::new();
+        for entry in self.world.disk.read_dir(&self.path).map_err(self.failed(""))? {
+            if !entry.is_dir {
+                continue;
+            }
+            let path = self.path.join(&entry.name);
+            match SubDirectory::parse(&entry.name) {
+                Some(SubDirectory::Log(partition)) => logs.push(partition),
+                Some(SubDirectory::Deleted) => {
+                    self.world.disk.remove_dir_all(&path).map_err(self.failed(&entry.name))?;
+                }
+                Some(SubDirectory::SetAside | SubDirectory::Other) => {}
+                None => return Err(DirectoryError::UnknownName { path }),
+            }
+        }
+        Ok(logs)
+    }
+
+    pub(crate) fn read_recovery_points(&self) -> Offsets {
+        // Without it everything is scanned, which is slow and safe.
+        self.read_offsets(RECOVERY_POINTS).unwrap_or_default()
+    }
+
+    pub(crate) fn read_log_start_offsets(&self) -> Result<Offsets, DirectoryError> {
+        // Unlike a recovery point, this cannot be found anew: deleted records would come back.
+        self.read_offsets(LOG_START_OFFSETS).map_err(self.failed(LOG_START_OFFSETS))
+    }
+
+    fn read_offsets(&self, name: &str) -> io::Result<Offsets> {
+        checkpoint::read_offsets(&*self.world.disk, &self.path.join(name))
+    }
+
+    /// Writes the checkpoints of the logs in this directory.
+    pub(crate) fn write_checkpoints(&self, offsets: &Checkpoints) -> Result<(), DirectoryError> {
+        for (name, offsets) in [
+            (LOG_START_OFFSETS, &offsets.log_start_offsets),
+            (HIGH_WATERMARKS, &offsets.high_watermarks),
+            (RECOVERY_POINTS, &offsets.recovery_points),
+        ] {
+            checkpoint::write_offsets(&*self.world.disk, &self.path.join(name), offsets)
+                .map_err(self.failed(name))?;
+        }
+        Ok(())
+    }
+
+    /// Says that all logs were closed and need no scan.
+    pub(crate) fn mark_clean(&self) -> Result<(), DirectoryError> {
+        let marker = self.path.join(CLEAN_MARKER);
+        replace_file(&*self.world.disk, &marker, br#"{"version":0,"brokerEpoch":-1}"#)
+            .map_err(self.failed(CLEAN_MARKER))
+    }
+}
+
+/// Reads whose the directory is, or makes it this broker's if it is nobody's.
+fn identify(world: &World, dir: &Path, broker_id: BrokerId) -> Result<Identity, DirectoryError> {
+    let path = dir.join(META);
+    let mut found = Properties::default();
+    if world.disk.exists(&path) {
+        let bytes = read_file(&*world.disk, &path)
+            .map_err(|error| DirectoryError::Io { path: path.clone(), error })?;
+        found = Properties::parse(&String::from_utf8_lossy(&bytes));
+    }
+    let value_of = |key: &str| {
+        found.entries.iter().rev().find(|e| e.key == key).map(|e| e.value.trim().to_owned())
+    };
+    for key in ["broker.id", "node.id"] {
+        let expected = broker_id.to_string();
+        if let Some(found) = value_of(key).filter(|found| *found != expected) {
+            let dir = dir.to_owned();
+            return Err(DirectoryError::Foreign { dir, key, found, expected });
+        }
+    }
+    let known_id = value_of("directory.id").and_then(|id| Uuid::parse(&id));
+    let identity = Identity {
+        broker_id,
+        cluster_id: value_of("cluster.id"),
+        directory_id: known_id.unwrap_or_else(|| Uuid::from_random(world.random.bytes16())),
+    };
+    if known_id.is_none() {
+        write_identity(world, dir, &identity)?;
+    }
+    Ok(identity)
+}
+
+fn write_identity(world: &World, dir: &Path, identity: &Identity) -> Result<(), DirectoryError> {
+    let path = dir.join(META);
+    replace_file(&*world.disk, &path, identity.text().as_bytes())
+        .map_err(|error| DirectoryError::Io { path, error })
+}
+
+/// One offset per partition.
+pub(crate) type Offsets = BTreeMap<TopicPartition, Offset>;
+
+/// What is written down of the logs of a directory from time to time.
+#[derive(Default)]
+pub(crate) struct Checkpoints {
+    pub(crate) recovery_points: Offsets,
+    pub(crate) log_start_offsets: Offsets,
+    pub(crate) high_watermarks: Offsets,
+}
+
+/// Reads the topic id of the log in `dir` (`partition.metadata`), if it has one.
+pub(crate) fn read_topic_id(world: &World, dir: &Path) -> io::Result<Option<Uuid>> {
+    let path = dir.join(PARTITION_METADATA);
+    if !world.disk.exists(&path) {
+        return Ok(None);
+    }
+    let bytes = read_file(&*world.disk, &path)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let id = text.lines().find_map(|line| line.strip_prefix("topic_id:")).map(str::trim);
+    let id = id.and_then(Uuid::parse).filter(|id| !id.is_zero());
+    let malformed = || {
+        let message = format!("{}: no topic id", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    };
+    id.map(Some).ok_or_else(malformed)
+}
+
+/// Writes the topic id of the log in `dir`.
+pub(crate) fn write_topic_id(world: &World, dir: &Path, id: Uuid) -> io::Result<()> {
+    let text = format!("version: 0\ntopic_id: {id}");
+    replace_file(&*world.disk, &dir.join(PARTITION_METADATA), text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_kafka_reads_them() {
+        let log = |topic: &str, partition: i32| {
+            Some(SubDirectory::Log(TopicPartition::new(topic, partition)))
+        };
+        assert_eq!(SubDirectory::parse("flights-0"), log("flights", 0));
+        assert_eq!(SubDirectory::parse("a-b.c-12"), log("a-b.c", 12));
+        let uuid = "0123456789abcdef0123456789abcdef";
+        let suffixed = |suffix| SubDirectory::parse(&format!("a-b-3.{uuid}-{suffix}"));
+        assert_eq!(suffixed("delete"), Some(SubDirectory::Deleted));
+        assert_eq!(suffixed("stray"), Some(SubDirectory::SetAside));
+        assert_eq!(suffixed("future"), Some(SubDirectory::SetAside));
+        assert_eq!(SubDirectory::parse("__cluster_metadata-0"), Some(SubDirectory::Other));
+        for bad in ["photos", "-1", "a-", "a--1x", "a-99999999999"] {
+            assert_eq!(SubDirectory::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The sparse indexes of a segment: offset → byte position, and timestamp → offset.
+//!
+//! Byte for byte Kafka's `.index` and `.timeindex`: fixed-size entries, no header, no checksum. New
+//! entries gather in memory and are written in blocks; the log itself can rebuild what a crash
+//! takes, so an index is never synced before its segment is sealed.
+
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ottla_record::Timestamp;
+use ottla_runtime::disk::{Disk, File, OpenMode};
+
+/// Entries that gather in memory before they are written together.
+const PENDING_MAX: usize = 512;
+
+/// One fixed-size entry of an index.
+pub(crate) trait Entry: Copy + PartialEq {
+    /// Bytes on disk.
+    const SIZE: usize;
+    /// Reads an entry from exactly [`Entry::SIZE`] bytes.
+    fn read(bytes: &[u8]) -> Self;
+    /// Appends the entry's bytes.
+    fn write(self, out: &mut Vec<u8>);
+    /// Whether these are the zeros of a preallocated tail, as a crashed Kafka leaves them. The
+    /// first entry of an offset index may truly be zero.
+    fn is_blank(self) -> bool;
+}
+
+/// An entry of `.index`: the last offset of the batch that begins at `position`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OffsetEntry {
+    /// Offset minus the segment's base offset.
+    pub(crate) relative_offset: u32,
+    /// Byte position in the segment's log file.
+    pub(crate) position: u32,
+}
+
+impl Entry for OffsetEntry {
+    const SIZE: usize = 8;
+
+    fn read(bytes: &[u8]) -> Self {
+        Self { relative_offset: be32(bytes, 0), position: be32(bytes, 4) }
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.relative_offset.to_be_bytes());
+        out.extend_from_slice(&self.position.to_be_bytes());
+    }
+
+    fn is_blank(self) -> bool {
+        self.relative_offset == 0 && self.position == 0
+    }
+}
+
+/// An entry of `.timeindex`: no record up to the offset has a greater timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimeEntry {
+    /// The greatest timestamp so far.
+    pub(crate) timestamp: Timestamp,
+    /// Offset minus the segment's base offset.
+    pub(crate) relative_offset: u32,
+}
+
+impl Entry for TimeEntry {
+    const SIZE: usize = 12;
+
+    fn read(bytes: &[u8]) -> Self {
+        let timestamp = (u64::from(be32(bytes, 0)) << 32) | u64::from(be32(bytes, 4));
+        Self { timestamp: Timestamp(timestamp as i64), relative_offset: be32(bytes, 8) }
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.timestamp.0.to_be_bytes());
+        out.extend_from_slice(&self.relative_offset.to_be_bytes());
+    }
+
+    fn is_blank(self) -> bool {
+        self.timestamp.0 == 0 && self.relative_offset == 0
+    }
+}
+
+fn be32(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..at + 4].iter().fold(0, |value, &byte| (value << 8) | u32::from(byte))
+}
+
+/// An index file with its tail in memory. Entries ascend.
+pub(crate) struct Index<E> {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    /// Opened when first read or written, so that an empty or sealed index costs no descriptor.
+    file: Option<Arc<dyn File>>,
+    /// Entries in the file.
+    written: usize,
+    /// Entries behind those of the file.
+    pending: Vec<E>,
+    last: Option<E>,
+    entries_max: usize,
+}
+
+impl<E: Entry> Index<E> {
+    /// An index without entries. A file at `path` is replaced when the first block is written.
+    pub(crate) fn empty(disk: Arc<dyn Disk>, path: PathBuf, bytes_max: usize) -> Self {
+        let entries_max = bytes_max / E::SIZE;
+        Self { disk, path, file: None, written: 0, pending: Vec::new(), last: None, entries_max }
+    }
+
+    /// Opens the index at `path`; `None` if there is no such file, or one that no index can be.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        bytes_max: usize,
+    ) -> io::Result<Option<Self>> {
+        if !disk.exists(&path) {
+            return Ok(None);
+        }
+        let mut index = Self::empty(disk, path, bytes_max);
+        let len = index.open_file(OpenMode::ReadWrite)?.len()? as usize;
+        if len % E::SIZE != 0 {
+            return Ok(None);
+        }
+        index.written = len / E::SIZE;
+        index.written = index.without_preallocated_tail()?;
+        index.last = match index.written {
+            0 => None,
+            n => Some(index.entry(n - 1)?),
+        };
+        Ok(Some(index))
+    }
+
+    /// How many entries there are before the zeros that Kafka preallocates, which are at the end,
+    /// and only there.
+    fn without_preallocated_tail(&mut self) -> io::Result<usize> {
+        let (mut low, mut high) = (1.min(self.written), self.written);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.entry(middle)?.is_blank() { high = middle } else { low = middle + 1 }
+        }
+        // A first entry that is truly zero cannot be told from the zeros behind it. Without it a
+        // look-up begins at the same place.
+        if low == 1 && self.written > 1 && self.entry(0)?.is_blank() { Ok(0) } else { Ok(low) }
+    }
+
+    pub(crate) fn last(&self) -> Option<E> {
+        self.last
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.written + self.pending.len()
+    }
+
+    /// Whether it holds all the entries that `segment.index.bytes` allows, less `reserved`.
+    pub(crate) fn is_full(&self, reserved: usize) -> bool {
+        self.len() + reserved >= self.entries_max
+    }
+
+    /// Adds an entry. It cannot fail: what the disk refuses now stays in memory, and the error is
+    /// told when the index is sealed.
+    pub(crate) fn push(&mut self, entry: E) {
+        self.pending.push(entry);
+        self.last = Some(entry);
+        if self.pending.len() >= PENDING_MAX {
+            let _ = self.flush();
+        }
+    }
+
+    /// The last entry for which `before` holds; `before` must hold for a prefix of the entries.
+    /// `None` also if the file was removed under a reader, whose look-up then begins at the start of
+    /// the segment.
+    pub(crate) fn floor(&mut self, before: impl Fn(E) -> bool) -> io::Result<Option<E>> {
+        let floor = self.position_of_first(&before).and_then(|position| match position {
+            0 => Ok(None),
+            n => self.entry(n - 1).map(Some),
+        });
+        match floor {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            floor => floor,
+        }
+    }
+
+    fn position_of_first(&mut self, before: &impl Fn(E) -> bool) -> io::Result<usize> {
+        // Readers are mostly near the end: look in memory first.
+        if self.pending.first().is_some_and(|&first| before(first)) {
+            return Ok(self.written + self.pending.partition_point(|&e| before(e)));
+        }
+        let (mut low, mut high) = (0, self.written);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if before(self.entry(middle)?) { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
+    }
+
+    /// Writes what has gathered. The file then has exactly the entries, no preallocated tail.
+    fn flush(&mut self) -> io::Result<Arc<dyn File>> {
+        let mut bytes = Vec::with_capacity(self.pending.len() * E::SIZE);
+        self.pending.iter().for_each(|entry| entry.write(&mut bytes));
+        let end = self.written * E::SIZE;
+        let file = self.open_file(OpenMode::Create)?;
+        file.write_at(&[IoSlice::new(&bytes)], end as u64)?;
+        file.set_len((end + bytes.len()) as u64)?;
+        self.written += self.pending.len();
+        self.pending.clear();
+        Ok(file)
+    }
+
+    /// Writes what has gathered and gives the file up, for the caller to sync it: the segment is
+    /// sealed.
+    pub(crate) fn seal(&mut self) -> io::Result<Arc<dyn File>> {
+        let file = self.flush()?;
+        self.pending.shrink_to_fit();
+        self.file = None;
+        Ok(file)
+    }
+
+    fn entry(&mut self, position: usize) -> io::Result<E> {
+        if let Some(&entry) = position.checked_sub(self.written).and_then(|p| self.pending.get(p)) {
+            return Ok(entry);
+        }
+        let mut bytes = [0; 16];
+        let bytes = &mut bytes[..E::SIZE];
+        let file = self.open_file(OpenMode::ReadWrite)?;
+        let read = file.read_at(bytes, (position * E::SIZE) as u64)?;
+        if read < E::SIZE {
+            let message = format!("{} ends within entry {position}", self.path.display());
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+        }
+        Ok(E::read(bytes))
+    }
+
+    fn open_file(&mut self, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let file = self.disk.open(&self.path, mode)?;
+        self.file = Some(file.clone());
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    use ottla_fake::FakeDisk;
+
+    fn offsets(disk: &Arc<dyn Disk>) -> Index<OffsetEntry> {
+        Index::empty(disk.clone(), "/d/0.index".into(), 10 * 1024 * 1024)
+    }
+
+    fn entry(n: u32) -> OffsetEntry {
+        OffsetEntry { relative_offset: n * 10, position: n * 4096 }
+    }
+
+    #[test]
+    fn looks_up_in_memory_and_in_the_file() {
+        let disk: Arc<dyn Disk> = FakeDisk::with_dir("/d");
+        let mut index = offsets(&disk);
+        assert_eq!(index.floor(|_| true).unwrap(), None);
+        for n in 1..2000 {
+            index.push(entry(n));
+        }
+        for target in [9, 10, 11, 5_115, 5_120, 5_130, 19_989, 19_990, 50_000] {
+            let found = index.floor(|e| e.relative_offset <= target).unwrap();
+            let expected = (1..2000).rev().map(entry).find(|e| e.relative_offset <= target);
+            assert_eq!(found, expected, "floor of {target}");
+        }
+    }
+
+    #[test]
+    fn a_sealed_file_holds_exactly_the_entries_and_a_preallocated_tail_is_ignored() {
+        let disk: Arc<dyn Disk> = FakeDisk::with_dir("/d");
+        let mut index = offsets(&disk);
+        (1..=3).for_each(|n| index.push(entry(n)));
+        index.seal().unwrap();
+        let file = disk.open(Path::new("/d/0.index"), OpenMode::ReadWrite).unwrap();
+        assert_eq!(file.len().unwrap(), 24);
+        file.set_len(8192).unwrap();
+        let mut opened = Index::<OffsetEntry>::open(disk.clone(), "/d/0.index".into(), 10 << 20)
+            .unwrap()
+            .unwrap();
+        assert_eq!((opened.len(), opened.last()), (3, Some(entry(3))));
+        opened.push(entry(4));
+        opened.seal().unwrap();
+        assert_eq!(file.len().unwrap(), 32);
+    }
+
+    #[test]
+    fn full_counts_the_reserved_slot() {
+        let disk: Arc<dyn Disk> = FakeDisk::with_dir("/d");
+        let mut index = Index::<TimeEntry>::empty(disk, "/d/0.timeindex".into(), 24);
+        assert!(!index.is_full(1));
+        index.push(TimeEntry { timestamp: Timestamp(5), relative_offset: 1 });
+        assert!(index.is_full(1) && !index.is_full(0));
+    }
+
+    #[test]
+    fn a_first_entry_of_zeros_counts_unless_only_zeros_follow() {
+        let disk: Arc<dyn Disk> = FakeDisk::with_dir("/d");
+        let path = Path::new("/d/0.timeindex");
+        let zero = TimeEntry { timestamp: Timestamp(0), relative_offset: 0 };
+        let one = TimeEntry { timestamp: Timestamp(1), relative_offset: 1 };
+        for (entries, tail, expected) in
+            [(vec![zero], 0, 1), (vec![zero], 5, 0), (vec![zero, one], 5, 2), (vec![], 5, 0)]
+        {
+            let mut index = Index::empty(disk.clone(), path.to_owned(), 1200);
+            entries.iter().for_each(|&entry| index.push(entry));
+            let file = index.seal().unwrap();
+            file.set_len(((entries.len() + tail) * TimeEntry::SIZE) as u64).unwrap();
+            let opened = Index::<TimeEntry>::open(disk.clone(), path.to_owned(), 1200).unwrap();
+            assert_eq!(opened.unwrap().len(), expected, "{entries:?} and {tail} zeros");
+        }
+    }
+
+    #[test]
+    fn what_the_disk_refuses_stays_in_memory_and_is_told_when_sealed() {
+        let fake = FakeDisk::with_dir("/d");
+        let disk: Arc<dyn Disk> = fake.clone();
+        let mut index = offsets(&disk);
+        fake.fail_after(0);
+        (1..=600).for_each(|n| index.push(entry(n)));
+        assert_eq!(index.floor(|e| e.relative_offset <= 100).unwrap(), Some(entry(10)));
+        assert!(index.seal().is_err());
+        fake.heal();
+        let file = index.seal().unwrap();
+        assert_eq!(file.len().unwrap(), 600 * 8);
+        assert_eq!(index.floor(|e| e.relative_offset <= 100).unwrap(), Some(entry(10)));
+    }
+
+    #[test]
+    fn a_file_removed_under_a_reader_is_no_error_and_does_not_come_back() {
+        let disk: Arc<dyn Disk> = FakeDisk::with_dir("/d");
+        let mut index = offsets(&disk);
+        index.push(entry(1));
+        index.seal().unwrap();
+        disk.remove_file(Path::new("/d/0.index")).unwrap();
+        assert_eq!(index.floor(|_| true).unwrap(), None);
+        assert!(!disk.exists(Path::new("/d/0.index")));
+    }
+}

@@ -1,0 +1,194 @@
+//! The history of leader epochs of one partition: which epoch began at which offset.
+//!
+//! Kept in `leader-epoch-checkpoint`. A follower and a consumer use it to find where their log
+//! stops agreeing with the leader's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ottla_record::{LeaderEpoch, Offset};
+use ottla_runtime::disk::Disk;
+
+use crate::checkpoint;
+
+/// Epochs with their first offsets; both ascend.
+pub(crate) struct LeaderEpochs {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    entries: Vec<(LeaderEpoch, Offset)>,
+}
+
+const FILE: &str = "leader-epoch-checkpoint";
+
+impl LeaderEpochs {
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Self> {
+        let path = dir.join(FILE);
+        let mut entries = Vec::new();
+        for line in checkpoint::read_lines(&*disk, &path)? {
+            let entry = line.split_once(' ').and_then(|(epoch, start)| {
+                Some((LeaderEpoch(epoch.parse().ok()?), Offset(start.trim().parse().ok()?)))
+            });
+            entries.push(entry.ok_or_else(|| {
+                let message = format!("{}: bad line {line:?}", path.display());
+                io::Error::new(io::ErrorKind::InvalidData, message)
+            })?);
+        }
+        Ok(Self { disk, path, entries })
+    }
+
+    pub(crate) fn latest(&self) -> Option<(LeaderEpoch, Offset)> {
+        self.entries.last().copied()
+    }
+
+    /// Notes that `epoch` begins at `start`, unless it is known already. Entries that contradict it
+    /// go: they stem from a log that was cut. It is on the disk before it counts.
+    pub(crate) fn assign(&mut self, epoch: LeaderEpoch, start: Offset) -> io::Result<()> {
+        if self.latest().is_some_and(|(last, first)| last == epoch && first <= start) {
+            return Ok(());
+        }
+        let mut entries = self.entries.clone();
+        entries.retain(|&(e, s)| e < epoch && s < start);
+        entries.push((epoch, start));
+        self.write(&entries)?;
+        self.entries = entries;
+        Ok(())
+    }
+
+    /// Where the greatest epoch not above `epoch` ends, with that epoch. An epoch above the latest
+    /// is unknown: `None`. (KIP-101, KIP-279)
+    pub(crate) fn end_of(&self, epoch: LeaderEpoch, leo: Offset) -> Option<(LeaderEpoch, Offset)> {
+        let (latest, _) = self.latest()?;
+        if epoch > latest {
+            return None;
+        }
+        if epoch == latest {
+            return Some((epoch, leo));
+        }
+        match self.entries.partition_point(|&(e, _)| e <= epoch) {
+            // Below everything known: the log begins after that epoch ended.
+            0 => Some((epoch, self.entries[0].1)),
+            n => Some((self.entries[n - 1].0, self.entries[n].1)),
+        }
+    }
+
+    /// The epoch that the record at `offset` was written in, if that is known.
+    pub(crate) fn at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        let above = self.entries.partition_point(|&(_, start)| start <= offset);
+        Some(self.entries[above.checked_sub(1)?].0)
+    }
+
+    /// Forgets what lies outside of the log, which was found to have `start..end`.
+    pub(crate) fn clamp(&mut self, start: Offset, end: Offset) -> io::Result<()> {
+        let before = self.entries.clone();
+        self.entries.retain(|&(_, first)| first < end);
+        self.truncate_from_start(start);
+        if self.entries == before { Ok(()) } else { self.write(&self.entries) }
+    }
+
+    /// Forgets what ended before `start`, where the log now begins. In memory only: what the file
+    /// has too many is forgotten again when the log is loaded.
+    pub(crate) fn truncate_from_start(&mut self, start: Offset) {
+        let covered = self.entries.partition_point(|&(_, first)| first <= start);
+        if let Some((epoch, _)) = self.entries[..covered].last().copied() {
+            self.entries.splice(..covered, [(epoch, start)]);
+        }
+    }
+
+    fn write(&self, entries: &[(LeaderEpoch, Offset)]) -> io::Result<()> {
+        let lines = entries.iter().map(|(epoch, start)| format!("{epoch} {start}"));
+        checkpoint::write_lines(&*self.disk, &self.path, lines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use super::*;
+    use ottla_fake::FakeDisk;
+    use ottla_runtime::disk::{OpenMode, read_file};
+
+    fn epochs(entries: &[(i32, i64)]) -> LeaderEpochs {
+        let mut epochs = LeaderEpochs::open(FakeDisk::with_dir("/d"), Path::new("/d")).unwrap();
+        for &(epoch, start) in entries {
+            epochs.assign(LeaderEpoch(epoch), Offset(start)).unwrap();
+        }
+        epochs
+    }
+
+    fn end_of(epochs: &LeaderEpochs, epoch: i32) -> Option<(i32, i64)> {
+        epochs.end_of(LeaderEpoch(epoch), Offset(100)).map(|(e, o)| (e.0, o.0))
+    }
+
+    #[test]
+    fn finds_where_an_epoch_ends() {
+        let known = epochs(&[(2, 10), (4, 30), (5, 60)]);
+        assert_eq!(end_of(&known, 1), Some((1, 10)));
+        assert_eq!(end_of(&known, 2), Some((2, 30)));
+        assert_eq!(end_of(&known, 3), Some((2, 30)));
+        assert_eq!(end_of(&known, 5), Some((5, 100)));
+        assert_eq!(end_of(&known, 6), None);
+        assert_eq!(end_of(&epochs(&[]), 0), None);
+    }
+
+    #[test]
+    fn a_new_epoch_replaces_what_contradicts_it() {
+        let mut known = epochs(&[(1, 0), (3, 50), (4, 80)]);
+        known.assign(LeaderEpoch(4), Offset(90)).unwrap();
+        assert_eq!(known.latest(), Some((LeaderEpoch(4), Offset(80))));
+        known.assign(LeaderEpoch(5), Offset(60)).unwrap();
+        assert_eq!(
+            known.entries.iter().map(|e| (e.0.0, e.1.0)).collect::<Vec<_>>(),
+            [(1, 0), (3, 50), (5, 60)]
+        );
+    }
+
+    #[test]
+    fn an_epoch_that_could_not_be_written_does_not_count() {
+        let disk = FakeDisk::with_dir("/d");
+        let mut known = LeaderEpochs::open(disk.clone(), Path::new("/d")).unwrap();
+        for changes in 0..4 {
+            disk.fail_after(changes);
+            known.assign(LeaderEpoch(1), Offset(0)).unwrap_err();
+            assert_eq!(known.latest(), None);
+        }
+        disk.heal();
+        known.assign(LeaderEpoch(1), Offset(0)).unwrap();
+        let reopened = LeaderEpochs::open(disk, Path::new("/d")).unwrap();
+        assert_eq!(reopened.entries, known.entries);
+    }
+
+    #[test]
+    fn clamping_keeps_the_epoch_that_covers_the_start() {
+        let mut known = epochs(&[(1, 0), (3, 50), (4, 80)]);
+        known.clamp(Offset(60), Offset(80)).unwrap();
+        assert_eq!(known.entries, [(LeaderEpoch(3), Offset(60))]);
+        let text = read_file(&*known.disk, &known.path).unwrap();
+        assert_eq!(text, b"0\n1\n3 60\n");
+        let reopened = LeaderEpochs::open(known.disk.clone(), Path::new("/d")).unwrap();
+        assert_eq!(reopened.entries, known.entries);
+        known.truncate_from_start(Offset(40));
+        assert_eq!(known.entries, [(LeaderEpoch(3), Offset(60))]);
+    }
+
+    #[test]
+    fn a_record_has_the_epoch_that_began_last_before_it() {
+        let known = epochs(&[(2, 10), (4, 30)]);
+        let at = |offset| known.at(Offset(offset)).map(|epoch| epoch.0);
+        assert_eq!(
+            [at(9), at(10), at(29), at(30), at(99)],
+            [None, Some(2), Some(2), Some(4), Some(4)]
+        );
+    }
+
+    #[test]
+    fn text_that_is_no_epoch_is_named() {
+        let disk = FakeDisk::with_dir("/d");
+        let text = [IoSlice::new(b"0\n1\n3 x\n")];
+        let file = disk.open(Path::new("/d/leader-epoch-checkpoint"), OpenMode::Create).unwrap();
+        file.write_at(&text, 0).unwrap();
+        let error = LeaderEpochs::open(disk, Path::new("/d")).err().unwrap();
+        assert_eq!(error.to_string(), "/d/leader-epoch-checkpoint: bad line \"3 x\"");
+    }
+}

@@ -1,0 +1,29 @@
+//! One partition's log on disk, and the directories that logs live in.
+//!
+//! Owns: append, read, roll, recover and retain; the sparse indexes, producer state, leader epochs
+//! and checkpoints; the log directories. Byte for byte Kafka's files. Synchronous: no async fn.
+//! Must not know: requests, replicas.
+
+mod checkpoint;
+mod config;
+mod directory;
+mod index;
+mod leader_epochs;
+mod leftovers;
+mod loading;
+mod log;
+mod manager;
+mod producer_state;
+mod read;
+mod retention;
+mod scan;
+mod segment;
+
+pub use checkpoint::TopicPartition;
+pub use config::*;
+pub use directory::{DirectoryError, LogDirectory};
+pub use log::{
+    AppendError, Appended, Log, LogPosition, Opening, ReadError, Slice, TimestampedOffset,
+};
+pub use manager::{DirectoryUsage, LogManager};
+pub use producer_state::{Duplicate, SequenceError};

@@ -1,0 +1,537 @@
+//! One partition's log: an ordered list of segments, and what is remembered beside them.
+//!
+//! Owns: append, roll and flush, the producer state and the leader epochs of one partition; reading
+//! ([`crate::read`]), retention ([`crate::retention`]) and opening ([`crate::loading`]) are its
+//! other rooms. Synchronous. Must not know: requests, replicas, who leads.
+//!
+//! ```text
+//! first segment's base ≤ log start offset ≤ LEO      what readers may ask for
+//!                          recovery point ≤ LEO      what is known to be on the disk
+//! ```
+//!
+//! One short lock around sequence check, offset assignment and write. Readers never take it: they
+//! load the list of segments and the published end.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+use ottla_record::{LeaderEpoch, Offset, Timestamp, TimestampType, ValidBatch};
+use ottla_runtime::World;
+use ottla_runtime::disk::{Disk, File, OpenMode};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::LogConfig;
+use crate::leader_epochs::LeaderEpochs;
+use crate::loading;
+use crate::producer_state::{Duplicate, ProducerState, SequenceError};
+use crate::segment::{BatchFacts, Segment, SegmentOptions, remove_if_there};
+
+/// One partition's log.
+pub struct Log {
+    pub(crate) world: World,
+    dir: PathBuf,
+    config: ArcSwap<LogConfig>,
+    /// Ascending by base offset, never empty. The last one is the active segment.
+    pub(crate) segments: ArcSwap<Vec<Arc<Segment>>>,
+    /// Raised before the segments below it leave the list.
+    pub(crate) log_start_offset: AtomicI64,
+    recovery_point: AtomicI64,
+    /// Published after the bytes it covers, and after the segment that holds them.
+    end: Mutex<LogPosition>,
+    pub(crate) appender: Mutex<Appender>,
+}
+
+/// What only an append changes.
+pub(crate) struct Appender {
+    pub(crate) producers: ProducerState,
+    pub(crate) epochs: LeaderEpochs,
+    /// The offset of the newest producer snapshot.
+    pub(crate) snapshot_offset: Offset,
+    /// The greatest timestamp of the active segment's first batch, once there is one.
+    pub(crate) first_timestamp: Option<Timestamp>,
+    /// When the active segment was begun, for batches without timestamps.
+    pub(crate) begun_ms: i64,
+    /// Spreads rolls by time over partitions (`segment.jitter.ms`).
+    pub(crate) jitter_ms: i64,
+    /// Nothing may change any more.
+    pub(crate) is_closed: bool,
+}
+
+/// An offset with its place in the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPosition {
+    /// The offset.
+    pub offset: Offset,
+    /// Base offset of the segment that holds it.
+    pub segment: Offset,
+    /// Bytes of that segment that lie below the offset.
+    pub position: u64,
+}
+
+/// What a log begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// The directory was closed cleanly: nothing needs to be scanned.
+    pub clean: bool,
+    /// Below it, all is known to be on the disk.
+    pub recovery_point: Offset,
+    /// Records below it were deleted.
+    pub log_start_offset: Offset,
+}
+
+/// What an append did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of the first record.
+    pub base_offset: Offset,
+    /// The time that the leader stamped, or [`Timestamp::NONE`] if the producer's stand.
+    pub log_append_time: Timestamp,
+    /// The log end offset (LEO) behind it.
+    pub end: LogPosition,
+    /// The batch was in the log already; nothing was written.
+    pub duplicate: bool,
+}
+
+/// Why nothing was appended.
+#[derive(Debug)]
+pub enum AppendError {
+    /// The producer's epoch or sequence does not allow it.
+    Sequence(SequenceError),
+    /// The batch is larger than a segment may be (`segment.bytes`).
+    LargerThanSegment {
+        /// Bytes of the batch.
+        size: usize,
+        /// `segment.bytes`
+        segment_bytes: usize,
+    },
+    /// The disk refused, or the log was closed.
+    Io(io::Error),
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sequence(error) => error.fmt(f),
+            Self::LargerThanSegment { size, segment_bytes } => {
+                write!(f, "batch of {size} bytes is larger than segment.bytes ({segment_bytes})")
+            }
+            Self::Io(error) => write!(f, "the broker's disk: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for AppendError {}
+
+impl From<io::Error> for AppendError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Why nothing was read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The log does not have the offset.
+    OutOfRange {
+        /// The log start offset.
+        start: Offset,
+        /// The log end offset.
+        end: Offset,
+    },
+    /// The disk refused.
+    Io(io::Error),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange { start, end } => {
+                write!(f, "the offset is not within {start} and {end}")
+            }
+            Self::Io(error) => write!(f, "the broker's disk: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Whole batches where they lie in a file; the last one may be cut by the size that was asked for.
+#[derive(Clone)]
+pub struct Slice {
+    /// The segment's file, which stays readable while this is held.
+    pub file: Arc<dyn File>,
+    /// Where the first batch begins. It may begin below the offset that was asked for.
+    pub position: u64,
+    /// Bytes; 0 when there is nothing to read yet.
+    pub len: usize,
+}
+
+/// A record found by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimestampedOffset {
+    /// The record's timestamp.
+    pub timestamp: Timestamp,
+    /// The record's offset.
+    pub offset: Offset,
+}
+
+impl Log {
+    /// Opens the log in `dir`, or makes an empty one there.
+    ///
+    /// # Errors
+    /// The disk refused; a file below the recovery point is damaged; or the log holds records of a
+    /// format before 2, which are not served.
+    pub fn open(
+        world: &World,
+        dir: &Path,
+        config: Arc<LogConfig>,
+        opening: Opening,
+    ) -> io::Result<Self> {
+        let options = segment_options(&world.disk, dir, &config);
+        let loaded = loading::load(&options, &config, opening)?;
+        let jitter_ms = draw_jitter(world, &config);
+        let appender = Appender {
+            producers: loaded.producers,
+            epochs: loaded.epochs,
+            snapshot_offset: loaded.snapshot_offset,
+            first_timestamp: loaded.first_timestamp,
+            begun_ms: world.clock.wall_ms(),
+            jitter_ms,
+            is_closed: false,
+        };
+        Ok(Self {
+            world: world.clone(),
+            dir: dir.to_owned(),
+            config: ArcSwap::new(config),
+            segments: ArcSwap::from_pointee(loaded.segments),
+            log_start_offset: AtomicI64::new(loaded.log_start_offset.0),
+            recovery_point: AtomicI64::new(loaded.recovery_point.0),
+            end: Mutex::new(loaded.end),
+            appender: Mutex::new(appender),
+        })
+    }
+
+    /// The directory of the partition.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<LogConfig> {
+        self.config.load_full()
+    }
+
+    /// Puts other settings in force, from the next append on.
+    pub fn set_config(&self, config: Arc<LogConfig>) {
+        self.config.store(config);
+    }
+
+    /// The log end offset (LEO): the offset of the next record.
+    #[must_use]
+    pub fn end(&self) -> LogPosition {
+        *self.end.lock()
+    }
+
+    /// The first offset that may be read.
+    #[must_use]
+    pub fn log_start_offset(&self) -> Offset {
+        Offset(self.log_start_offset.load(Ordering::Acquire))
+    }
+
+    /// Below it, all is known to be on the disk.
+    #[must_use]
+    pub fn recovery_point(&self) -> Offset {
+        Offset(self.recovery_point.load(Ordering::Acquire))
+    }
+
+    /// The base offset of the first segment: where the log starts if no record of it was deleted.
+    #[must_use]
+    pub fn first_base_offset(&self) -> Offset {
+        self.segments.load().first().map_or(Offset::ZERO, |segment| segment.base_offset())
+    }
+
+    /// Bytes of all segments.
+    #[must_use]
+    pub fn size_in_bytes(&self) -> u64 {
+        self.segments.load().iter().map(|s| s.size()).sum()
+    }
+
+    /// How many segments there are.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.segments.load().len()
+    }
+
+    /// How many idempotent producers are remembered.
+    #[must_use]
+    pub fn producer_count(&self) -> usize {
+        self.appender.lock().producers.len()
+    }
+
+    /// Notes that this broker leads in `epoch` from the present end on.
+    pub fn begin_epoch(&self, epoch: LeaderEpoch) -> io::Result<()> {
+        let mut appender = self.change()?;
+        let end = self.end().offset;
+        appender.epochs.assign(epoch, end)
+    }
+
+    /// The latest leader epoch that the log has.
+    #[must_use]
+    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
+        self.appender.lock().epochs.latest().map(|(epoch, _)| epoch)
+    }
+
+    /// The leader epoch that the record at `offset` was written in, if that is known.
+    #[must_use]
+    pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.appender.lock().epochs.at(offset)
+    }
+
+    /// Where the greatest epoch not above `epoch` ends, with that epoch; `None` if `epoch` is above
+    /// all that the log has (KIP-101, KIP-279).
+    #[must_use]
+    pub fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        let appender = self.appender.lock();
+        appender.epochs.end_of(epoch, self.end().offset)
+    }
+
+    /// Appends a batch that was validated, as the leader of `epoch`. The payload goes to the file
+    /// as it came.
+    pub fn append(
+        &self,
+        valid: &ValidBatch<'_>,
+        epoch: LeaderEpoch,
+    ) -> Result<Appended, AppendError> {
+        let config = self.config.load();
+        let batch = valid.batch();
+        let size = batch.size_in_bytes();
+        let segment_bytes = config.segment_bytes as usize;
+        if size > segment_bytes {
+            return Err(AppendError::LargerThanSegment { size, segment_bytes });
+        }
+        let now = Timestamp(self.world.clock.wall_ms());
+        let mut appender = self.change()?;
+        if batch.has_producer_id()
+            && let Some(duplicate) =
+                appender.producers.check(batch).map_err(AppendError::Sequence)?
+        {
+            return Ok(self.duplicate(duplicate, valid.timestamp_type()));
+        }
+        let end = self.end();
+        let last_offset = end.offset + i64::from(batch.last_offset_delta());
+        let max_timestamp = valid.max_timestamp();
+        let facts = BatchFacts { last_offset, max_timestamp, size };
+        let active = self.roll_if_due(&mut appender, &config, facts, end, now)?;
+        // All that can fail comes before the batch is in the segment.
+        if appender.epochs.latest().is_none_or(|(latest, _)| latest < epoch) {
+            appender.epochs.assign(epoch, end.offset)?;
+        }
+        let header = valid.header(end.offset, epoch);
+        let interval = config.index_interval_bytes as u64;
+        active.append(header.as_bytes(), valid.payload(), facts, interval)?;
+        appender.producers.replay(batch, end.offset, max_timestamp);
+        appender.first_timestamp.get_or_insert(max_timestamp);
+        let new_end = LogPosition {
+            offset: last_offset + 1,
+            segment: active.base_offset(),
+            position: active.size(),
+        };
+        *self.end.lock() = new_end;
+        let log_append_time = append_time(valid.timestamp_type(), max_timestamp);
+        Ok(Appended { base_offset: end.offset, log_append_time, end: new_end, duplicate: false })
+    }
+
+    fn duplicate(&self, duplicate: Duplicate, timestamp_type: TimestampType) -> Appended {
+        let log_append_time = append_time(timestamp_type, duplicate.timestamp);
+        let (base_offset, end) = (duplicate.base_offset, self.end());
+        Appended { base_offset, log_append_time, end, duplicate: true }
+    }
+
+    /// The segment that takes the batch: the active one, or a new one if that is due to roll.
+    fn roll_if_due(
+        &self,
+        appender: &mut Appender,
+        config: &LogConfig,
+        batch: BatchFacts,
+        end: LogPosition,
+        now: Timestamp,
+    ) -> io::Result<Arc<Segment>> {
+        let active = self.active()?;
+        let size = active.size();
+        let waited = match appender.first_timestamp {
+            Some(first) if first > Timestamp::NONE => batch.max_timestamp.0.saturating_sub(first.0),
+            _ => now.0.saturating_sub(appender.begun_ms),
+        };
+        let due = size + batch.size as u64 > config.segment_bytes as u64
+            || waited > segment_ms(config).saturating_sub(appender.jitter_ms)
+            || active.is_full_for(batch.last_offset);
+        // An empty segment takes any batch.
+        if size == 0 || !due { Ok(active) } else { self.roll(appender, config, end, now) }
+    }
+
+    /// Begins a new active segment at the end of the log, which the present one must lie before. A
+    /// failure half way leaves the log as it was, and files that the next try replaces.
+    pub(crate) fn roll(
+        &self,
+        appender: &mut Appender,
+        config: &LogConfig,
+        end: LogPosition,
+        now: Timestamp,
+    ) -> io::Result<Arc<Segment>> {
+        let options = self.options();
+        self.take_snapshot(appender, end.offset)?;
+        remove_if_there(&*self.world.disk, &options.path(end.offset, "log"))?;
+        let (segment, _) = Segment::open(&options, end.offset, false)?;
+        let segment = Arc::new(segment);
+        self.active()?.finish()?;
+        let mut list = self.segments.load().to_vec();
+        list.push(segment.clone());
+        self.segments.store(Arc::new(list));
+        appender.first_timestamp = None;
+        appender.begun_ms = now.0;
+        appender.jitter_ms = draw_jitter(&self.world, config);
+        Ok(segment)
+    }
+
+    /// Writes the producer state down, unless that was done at this offset. It is not synced here: a
+    /// snapshot has a checksum, and an older one serves in its place.
+    fn take_snapshot(
+        &self,
+        appender: &mut Appender,
+        end: Offset,
+    ) -> io::Result<Option<Arc<dyn File>>> {
+        if end <= appender.snapshot_offset {
+            return Ok(None);
+        }
+        let path = self.options().path(end, "snapshot");
+        let file = self.world.disk.open(&path, OpenMode::Create)?;
+        file.set_len(0)?;
+        file.write_at(&[io::IoSlice::new(&appender.producers.to_snapshot())], 0)?;
+        appender.snapshot_offset = end;
+        Ok(Some(file))
+    }
+
+    /// Forgets idempotent producers that wrote nothing for so long (`producer.id.expiration.ms`).
+    pub fn expire_producers(&self, expiration_ms: i64) {
+        let now = Timestamp(self.world.clock.wall_ms());
+        self.appender.lock().producers.expire(now, expiration_ms);
+    }
+
+    /// Makes all that is in the log now durable and moves the recovery point there.
+    pub fn flush(&self) -> io::Result<()> {
+        let (end, segments) = {
+            // Under the lock, so that the end and the list belong together.
+            let _appender = self.change()?;
+            (self.end().offset, self.segments.load_full())
+        };
+        if self.recovery_point() < end {
+            self.sync(end, &segments, Segment::sync)?;
+        }
+        Ok(())
+    }
+
+    /// Makes all durable, indexes and producer state included, so that the next opening need not
+    /// scan. Nothing can be appended afterwards.
+    pub fn close(&self) -> io::Result<()> {
+        let snapshot = {
+            let mut appender = self.change()?;
+            appender.is_closed = true;
+            self.take_snapshot(&mut appender, self.end().offset)?
+        };
+        if let Some(snapshot) = snapshot {
+            snapshot.sync_data()?;
+        }
+        self.sync(self.end().offset, &self.segments.load(), Segment::seal)
+    }
+
+    /// Takes the log out of service, as its directory is about to go: appends are refused from here
+    /// on, so that none makes a file in a directory that may belong to another log of that name.
+    pub(crate) fn retire(&self) {
+        self.appender.lock().is_closed = true;
+    }
+
+    /// Seals the segments that end beyond the recovery point, syncs the active one its own way, and
+    /// moves the recovery point to `end`.
+    fn sync(
+        &self,
+        end: Offset,
+        segments: &[Arc<Segment>],
+        sync_active: fn(&Segment) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let recovery_point = self.recovery_point();
+        if let Some((active, sealed)) = segments.split_last() {
+            let behind = sealed.partition_point(|s| s.base_offset() < recovery_point);
+            sealed[behind.saturating_sub(1)..].iter().try_for_each(|s| s.seal())?;
+            sync_active(active)?;
+        }
+        self.world.disk.sync_dir(&self.dir)?;
+        self.recovery_point.fetch_max(end.0, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Locks what an append changes, unless the log may not change any more.
+    pub(crate) fn change(&self) -> io::Result<MutexGuard<'_, Appender>> {
+        let appender = self.appender.lock();
+        if appender.is_closed { Err(io::Error::other("the log is closed")) } else { Ok(appender) }
+    }
+
+    /// Publishes that the log ends in a new, empty segment.
+    pub(crate) fn publish_end_in(&self, active: &Segment) {
+        let offset = active.base_offset();
+        *self.end.lock() = LogPosition { offset, segment: offset, position: 0 };
+    }
+
+    pub(crate) fn options(&self) -> SegmentOptions {
+        segment_options(&self.world.disk, &self.dir, &self.config.load())
+    }
+
+    fn active(&self) -> io::Result<Arc<Segment>> {
+        let segments = self.segments.load();
+        segments.last().cloned().ok_or_else(|| io::Error::other("a log has a segment"))
+    }
+}
+
+/// The age at which a segment is closed. What is to be compacted in time must not stay in the
+/// active segment, which is never compacted.
+fn segment_ms(config: &LogConfig) -> i64 {
+    match config.cleanup_policy.compact {
+        true => config.segment_ms.min(config.max_compaction_lag_ms),
+        false => config.segment_ms,
+    }
+}
+
+fn draw_jitter(world: &World, config: &LogConfig) -> i64 {
+    match config.segment_jitter_ms.min(segment_ms(config)) {
+        jitter if jitter > 0 => (world.random.next_u64() % jitter as u64) as i64,
+        _ => 0,
+    }
+}
+
+/// What a producer is told of the time of its append: nothing, unless the leader stamped it.
+fn append_time(timestamp_type: TimestampType, max_timestamp: Timestamp) -> Timestamp {
+    match timestamp_type {
+        TimestampType::LogAppendTime => max_timestamp,
+        TimestampType::CreateTime => Timestamp::NONE,
+    }
+}
+
+fn segment_options(disk: &Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> SegmentOptions {
+    SegmentOptions {
+        disk: disk.clone(),
+        dir: dir.to_owned(),
+        index_interval_bytes: config.index_interval_bytes as u64,
+        index_bytes_max: config.segment_index_bytes as usize,
+    }
+}

@@ -1,0 +1,349 @@
+//! What a partition remembers of its idempotent producers: the epoch and the last five batches of
+//! each, so that a retried batch is stored once and a gap is refused.
+//!
+//! Pure but for its snapshot file. Source: KIP-98, KIP-360.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use ottla_record::{BatchHeader, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, crc32c};
+
+/// How many batches of a producer are remembered: the most that it may have in flight.
+const WINDOW: usize = 5;
+
+/// Where a remembered batch is in the log, and which sequences it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Batch {
+    first_sequence: Sequence,
+    last_sequence: Sequence,
+    last_offset: Offset,
+    offset_delta: i32,
+    timestamp: Timestamp,
+}
+
+impl Batch {
+    fn of(header: &BatchHeader<'_>, base_offset: Offset, timestamp: Timestamp) -> Self {
+        let offset_delta = header.last_offset_delta();
+        Self {
+            first_sequence: header.base_sequence(),
+            last_sequence: header.last_sequence(),
+            last_offset: base_offset + i64::from(offset_delta),
+            offset_delta,
+            timestamp,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Producer {
+    epoch: ProducerEpoch,
+    coordinator_epoch: i32,
+    last_timestamp: Timestamp,
+    batches: VecDeque<Batch>,
+}
+
+/// A batch that is in the log already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duplicate {
+    /// The offset of its first record.
+    pub base_offset: Offset,
+    /// The timestamp remembered for it: its append time if the topic stamps on append.
+    pub timestamp: Timestamp,
+}
+
+/// Why a producer's batch is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SequenceError {
+    /// A newer instance of the producer has written with a higher epoch.
+    StaleEpoch {
+        /// The epoch of the batch.
+        got: ProducerEpoch,
+        /// The highest epoch seen.
+        current: ProducerEpoch,
+    },
+    /// A batch before this one is missing.
+    OutOfOrder {
+        /// The first sequence of the batch.
+        got: Sequence,
+        /// The sequence that would follow.
+        expected: Sequence,
+    },
+}
+
+impl fmt::Display for SequenceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StaleEpoch { got, current } => write!(
+                f,
+                "producer epoch {got} is older than {current}: another producer with the same id took over"
+            ),
+            Self::OutOfOrder { got, expected } => {
+                write!(f, "sequence {got} does not follow: {expected} is expected")
+            }
+        }
+    }
+}
+
+/// The producers of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProducerState {
+    producers: BTreeMap<ProducerId, Producer>,
+}
+
+impl ProducerState {
+    /// Checks a batch that a client sends. `Some` says that it is in the log already.
+    pub(crate) fn check(
+        &self,
+        batch: &BatchHeader<'_>,
+    ) -> Result<Option<Duplicate>, SequenceError> {
+        let Some(producer) = self.producers.get(&batch.producer_id()) else {
+            // Nothing is known, or all was forgotten with age: any sequence may begin (KIP-360).
+            return Ok(None);
+        };
+        let (epoch, first) = (batch.producer_epoch(), batch.base_sequence());
+        if epoch == producer.epoch {
+            let known = producer
+                .batches
+                .iter()
+                .find(|b| b.first_sequence == first && b.last_sequence == batch.last_sequence());
+            if let Some(known) = known {
+                return Ok(Some(Duplicate {
+                    base_offset: known.last_offset + -i64::from(known.offset_delta),
+                    timestamp: known.timestamp,
+                }));
+            }
+        }
+        if epoch < producer.epoch {
+            return Err(SequenceError::StaleEpoch { got: epoch, current: producer.epoch });
+        }
+        let expected = match producer.batches.back() {
+            Some(last) if epoch == producer.epoch => last.last_sequence.advance(1),
+            _ => Sequence(0),
+        };
+        if first != expected {
+            return Err(SequenceError::OutOfOrder { got: first, expected });
+        }
+        Ok(None)
+    }
+
+    /// Notes a batch that stands in the log at `base_offset`.
+    pub(crate) fn replay(
+        &mut self,
+        batch: &BatchHeader<'_>,
+        base_offset: Offset,
+        timestamp: Timestamp,
+    ) {
+        if !batch.has_producer_id() || batch.attributes().is_control() {
+            return;
+        }
+        let epoch = batch.producer_epoch();
+        let producer = self.producers.entry(batch.producer_id()).or_insert(Producer {
+            epoch,
+            coordinator_epoch: -1,
+            last_timestamp: timestamp,
+            batches: VecDeque::new(),
+        });
+        if producer.epoch != epoch {
+            producer.epoch = epoch;
+            producer.batches.clear();
+        }
+        if producer.batches.len() == WINDOW {
+            producer.batches.pop_front();
+        }
+        producer.batches.push_back(Batch::of(batch, base_offset, timestamp));
+        producer.last_timestamp = timestamp;
+    }
+
+    /// Forgets producers that wrote nothing for `expiration_ms` (`producer.id.expiration.ms`).
+    pub(crate) fn expire(&mut self, now: Timestamp, expiration_ms: i64) {
+        self.producers.retain(|_, p| now.0.saturating_sub(p.last_timestamp.0) < expiration_ms);
+    }
+
+    /// How many producers are remembered.
+    #[must_use]
+    pub(crate) fn len(&self) -> usize {
+        self.producers.len()
+    }
+
+    /// The bytes of a `.snapshot` file: version i16 = 1, CRC-32C u32 over what follows, count i32,
+    /// then per producer: id i64, epoch i16, last sequence i32, last offset i64, offset delta i32,
+    /// timestamp i64, coordinator epoch i32, first offset of the open transaction i64.
+    #[must_use]
+    pub(crate) fn to_snapshot(&self) -> Vec<u8> {
+        let mut entries = (self.producers.len() as i32).to_be_bytes().to_vec();
+        for (id, producer) in &self.producers {
+            let last = producer.batches.back();
+            let last_sequence = last.map_or(Sequence::NONE, |b| b.last_sequence);
+            let last_offset = last.map_or(Offset::NONE, |b| b.last_offset);
+            entries.extend_from_slice(&id.0.to_be_bytes());
+            entries.extend_from_slice(&producer.epoch.0.to_be_bytes());
+            entries.extend_from_slice(&last_sequence.0.to_be_bytes());
+            entries.extend_from_slice(&last_offset.0.to_be_bytes());
+            entries.extend_from_slice(&last.map_or(0, |b| b.offset_delta).to_be_bytes());
+            entries.extend_from_slice(&producer.last_timestamp.0.to_be_bytes());
+            entries.extend_from_slice(&producer.coordinator_epoch.to_be_bytes());
+            entries.extend_from_slice(&Offset::NONE.0.to_be_bytes());
+        }
+        let mut snapshot = SNAPSHOT_VERSION.to_be_bytes().to_vec();
+        snapshot.extend_from_slice(&crc32c(&entries).to_be_bytes());
+        snapshot.extend_from_slice(&entries);
+        snapshot
+    }
+
+    /// Reads a `.snapshot` file; `None` if it is not whole or of another version, in which case an
+    /// older one and the log itself serve.
+    #[must_use]
+    pub(crate) fn from_snapshot(bytes: &[u8]) -> Option<Self> {
+        let (version, rest) = bytes.split_first_chunk::<2>()?;
+        let (crc, entries) = rest.split_first_chunk::<4>()?;
+        let (count, entries_bytes) = entries.split_first_chunk::<4>()?;
+        let whole = i16::from_be_bytes(*version) == SNAPSHOT_VERSION
+            && u32::from_be_bytes(*crc) == crc32c(entries)
+            && entries_bytes.len()
+                == usize::try_from(i32::from_be_bytes(*count)).ok()?.checked_mul(ENTRY_BYTES)?;
+        if !whole {
+            return None;
+        }
+        let mut producers = BTreeMap::new();
+        for entry in entries_bytes.chunks_exact(ENTRY_BYTES) {
+            let i64_at = |at: usize| i64::from_be_bytes(std::array::from_fn(|i| entry[at + i]));
+            let i32_at = |at: usize| i32::from_be_bytes(std::array::from_fn(|i| entry[at + i]));
+            let (last_sequence, last_offset, offset_delta) =
+                (Sequence(i32_at(10)), Offset(i64_at(14)), i32_at(22));
+            let timestamp = Timestamp(i64_at(26));
+            let batch = (last_sequence != Sequence::NONE).then(|| Batch {
+                first_sequence: first_sequence(last_sequence, offset_delta),
+                last_sequence,
+                last_offset,
+                offset_delta,
+                timestamp,
+            });
+            let producer = Producer {
+                epoch: ProducerEpoch(i16::from_be_bytes([entry[8], entry[9]])),
+                coordinator_epoch: i32_at(34),
+                last_timestamp: timestamp,
+                batches: batch.into_iter().collect(),
+            };
+            producers.insert(ProducerId(i64_at(0)), producer);
+        }
+        Some(Self { producers })
+    }
+}
+
+const SNAPSHOT_VERSION: i16 = 1;
+const ENTRY_BYTES: usize = 46;
+
+/// The sequence `delta` before `last`, wrapping from 0 to 2³¹−1.
+fn first_sequence(last: Sequence, delta: i32) -> Sequence {
+    let first = i64::from(last.0) - i64::from(delta);
+    let modulus = i64::from(i32::MAX) + 1;
+    Sequence(first.rem_euclid(modulus) as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ottla_record::HEADER_BYTES;
+
+    /// A header with the fields that matter here.
+    fn header(id: i64, epoch: i16, first: i32, count: i32) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[8..12].copy_from_slice(&49i32.to_be_bytes());
+        bytes[16] = 2;
+        bytes[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+        bytes[43..51].copy_from_slice(&id.to_be_bytes());
+        bytes[51..53].copy_from_slice(&epoch.to_be_bytes());
+        bytes[53..57].copy_from_slice(&first.to_be_bytes());
+        bytes[57..61].copy_from_slice(&count.to_be_bytes());
+        bytes
+    }
+
+    struct Log {
+        state: ProducerState,
+        leo: i64,
+    }
+
+    impl Log {
+        fn send(&mut self, id: i64, epoch: i16, first: i32, count: i32) -> Result<i64, String> {
+            let bytes = header(id, epoch, first, count);
+            let batch = BatchHeader::parse(&bytes).unwrap();
+            match self.state.check(&batch) {
+                Err(error) => Err(format!("{error:?}")),
+                Ok(Some(duplicate)) => Ok(duplicate.base_offset.0),
+                Ok(None) => {
+                    let base = self.leo;
+                    self.state.replay(&batch, Offset(base), Timestamp(base));
+                    self.leo += i64::from(count);
+                    Ok(base)
+                }
+            }
+        }
+    }
+
+    fn log() -> Log {
+        Log { state: ProducerState::default(), leo: 0 }
+    }
+
+    #[test]
+    fn a_retry_within_the_window_gets_its_first_offset_and_an_older_one_is_refused() {
+        let mut log = log();
+        for n in 0..7 {
+            assert_eq!(log.send(1, 0, n * 10, 10), Ok(i64::from(n) * 10));
+        }
+        for n in 2..7 {
+            assert_eq!(log.send(1, 0, n * 10, 10), Ok(i64::from(n) * 10), "batch {n}");
+        }
+        let refused = log.send(1, 0, 10, 10).unwrap_err();
+        assert_eq!(refused, "OutOfOrder { got: 10, expected: 70 }");
+        assert_eq!(log.leo, 70);
+    }
+
+    #[test]
+    fn gaps_and_stale_epochs_are_refused_and_a_new_epoch_begins_at_zero() {
+        let mut log = log();
+        assert_eq!(log.send(1, 0, 0, 5), Ok(0));
+        assert_eq!(log.send(1, 0, 6, 5).unwrap_err(), "OutOfOrder { got: 6, expected: 5 }");
+        assert_eq!(log.send(1, 1, 5, 5).unwrap_err(), "OutOfOrder { got: 5, expected: 0 }");
+        assert_eq!(log.send(1, 1, 0, 5), Ok(5));
+        assert_eq!(log.send(1, 0, 5, 5).unwrap_err(), "StaleEpoch { got: 0, current: 1 }");
+    }
+
+    #[test]
+    fn an_unknown_producer_may_begin_anywhere_and_sequences_wrap() {
+        let mut log = log();
+        assert_eq!(log.send(9, 3, i32::MAX - 1, 4), Ok(0));
+        assert_eq!(log.send(9, 3, 2, 1), Ok(4));
+        assert_eq!(log.send(9, 3, i32::MAX - 1, 4), Ok(0));
+    }
+
+    #[test]
+    fn producers_expire_with_age() {
+        let mut log = log();
+        log.send(1, 0, 0, 100).unwrap();
+        log.send(2, 0, 0, 1).unwrap();
+        log.state.expire(Timestamp(150), 100);
+        assert_eq!(log.state.len(), 1);
+        log.state.expire(Timestamp(200), 100);
+        assert_eq!(log.state.len(), 0);
+    }
+
+    #[test]
+    fn a_snapshot_keeps_the_last_batch_and_damage_is_seen() {
+        let mut log = log();
+        log.send(1, 0, 0, 5).unwrap();
+        log.send(1, 0, 5, 3).unwrap();
+        log.send(7, 2, i32::MAX, 2).unwrap();
+        let snapshot = log.state.to_snapshot();
+        assert_eq!(snapshot.len(), 10 + 2 * ENTRY_BYTES);
+        log.state = ProducerState::from_snapshot(&snapshot).unwrap();
+        assert_eq!(log.send(1, 0, 5, 3), Ok(5));
+        assert_eq!(log.send(7, 2, i32::MAX, 2), Ok(8));
+        assert_eq!(log.send(7, 2, 1, 1), Ok(10));
+        for at in 0..snapshot.len() {
+            let mut damaged = snapshot.clone();
+            damaged[at] ^= 1;
+            assert_eq!(ProducerState::from_snapshot(&damaged), None, "byte {at}");
+            assert_eq!(ProducerState::from_snapshot(&snapshot[..at]), None);
+        }
+    }
+}

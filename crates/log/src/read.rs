@@ -1,0 +1,105 @@
+//! Reading a log by offset and by time. No lock of the appender is taken.
+//!
+//! A reader races with two writers. The appender publishes a segment before an end that lies in it,
+//! so a reader takes the end first and the list of segments after it. Retention raises the log start
+//! offset before segments leave the list, so a reader takes the start offset last: the list that it
+//! holds has everything from there on.
+
+use std::cmp::Ordering;
+use std::io;
+
+use ottla_record::{Offset, Timestamp};
+
+use crate::log::{Log, LogPosition, ReadError, Slice, TimestampedOffset};
+use crate::segment::Segment;
+
+impl Log {
+    /// The batches from `offset` on and below `limit` (a high watermark or the LEO), at most
+    /// `bytes_max` of them; with `whole_first`, the first batch comes whole however large it is.
+    pub fn read(
+        &self,
+        offset: Offset,
+        bytes_max: usize,
+        limit: LogPosition,
+        whole_first: bool,
+    ) -> Result<Slice, ReadError> {
+        let end = self.end().offset;
+        let segments = self.segments.load();
+        let start = self.log_start_offset();
+        if offset < start || offset > end {
+            return Err(ReadError::OutOfRange { start, end });
+        }
+        let mut at = segments.partition_point(|s| s.base_offset() <= offset).saturating_sub(1);
+        // Between the last batch of a segment and the base of the next one may lie a gap.
+        while let Some(segment) = segments.get(at) {
+            let readable = readable_bytes(segment, limit);
+            if offset < limit.offset
+                && let Some(position) = segment.position_of(offset, readable)?
+            {
+                return read_segment(segment, position, readable, bytes_max, whole_first);
+            }
+            if segment.base_offset() >= limit.segment {
+                return Ok(Slice { file: segment.file().clone(), position: readable, len: 0 });
+            }
+            at += 1;
+        }
+        Err(ReadError::OutOfRange { start, end })
+    }
+
+    /// The first record at or after `timestamp`, if there is one.
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp: Timestamp,
+    ) -> io::Result<Option<TimestampedOffset>> {
+        let segments = self.segments.load();
+        let start = self.log_start_offset();
+        for segment in segments.iter().filter(|s| s.max_timestamp() >= timestamp) {
+            let found = segment.record_at_or_after(timestamp, start)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first of the records with the greatest timestamp (KIP-734), if any record has one.
+    pub fn offset_of_max_timestamp(&self) -> io::Result<Option<TimestampedOffset>> {
+        let segments = self.segments.load();
+        let start = self.log_start_offset();
+        let mut max = Timestamp::NONE;
+        for segment in segments.iter() {
+            max = max.max(segment.max_timestamp_from(start)?);
+        }
+        if max == Timestamp::NONE { Ok(None) } else { self.offset_for_timestamp(max) }
+    }
+}
+
+/// Bytes of `segment` below the limit.
+fn readable_bytes(segment: &Segment, limit: LogPosition) -> u64 {
+    match segment.base_offset().cmp(&limit.segment) {
+        Ordering::Less => segment.size(),
+        Ordering::Equal => limit.position,
+        Ordering::Greater => 0,
+    }
+}
+
+fn read_segment(
+    segment: &Segment,
+    position: u64,
+    readable: u64,
+    bytes_max: usize,
+    whole_first: bool,
+) -> Result<Slice, ReadError> {
+    let available = readable - position;
+    let mut len = available.min(bytes_max as u64);
+    if len < available {
+        // What is cut off would be sent twice.
+        if let Some(batch_start) = segment.batch_start_between(position, position + len)? {
+            len = batch_start - position;
+        }
+        if whole_first && let Some(first) = segment.batch_size_at(position)? {
+            len = len.max(first as u64).min(available);
+        }
+    }
+    Ok(Slice { file: segment.file().clone(), position, len: len as usize })
+}
