@@ -1,0 +1,308 @@
+//! The bytes of commands and of the tree, as the log and the snapshot hold them.
+//!
+//! All numbers are big-endian. `text` is a u32 length and as many bytes of UTF-8; `data` is a u32
+//! length and as many bytes, or the length `ffffffff` for null.
+//!
+//! ```text
+//! commands   u32 count, then per command:
+//!              i64 time_ms, i64 session, u8 request
+//!              request 1 open session   nothing
+//!              request 2 close session  nothing
+//!              request 3 write          u32 count, then per operation u8 kind and
+//!                kind 1 create   text path, data, u8 mode
+//!                                (0 persistent, 1 ephemeral, 2 and 3 the same sequential)
+//!                kind 2 set      text path, data, i32 version
+//!                kind 3 delete   text path, i32 version
+//!                kind 4 check    text path, i32 version
+//! tree       i64 last zxid
+//!            u32 count, then per session i64 id
+//!            u64 count, then per node in the order of paths:
+//!              text path, data, i64 czxid, i64 mzxid, i64 pzxid, i64 ctime_ms, i64 mtime_ms,
+//!              i32 version, i32 creates, i64 owner
+//! ```
+//!
+//! The files that hold them carry the version of this layout and a checksum. Decoding still trusts
+//! nothing: it never panics, and it allocates no more than the input is long.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use super::command::{Command, CreateMode, Op, Request};
+use super::node::{SessionId, Znode};
+use super::path;
+use super::tree::Tree;
+
+const NULL_DATA: u32 = u32::MAX;
+
+/// The bytes are not what this layout allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrupt {
+    /// What was being read.
+    pub what: &'static str,
+}
+
+impl fmt::Display for Corrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unreadable {}", self.what)
+    }
+}
+
+impl std::error::Error for Corrupt {}
+
+/// Appends the encoding of `commands`.
+pub fn encode_commands(commands: &[Command], out: &mut Vec<u8>) {
+    put_u32(out, commands.len());
+    for command in commands {
+        out.extend_from_slice(&command.time_ms.to_be_bytes());
+        out.extend_from_slice(&command.session.0.to_be_bytes());
+        match &command.request {
+            Request::OpenSession => out.push(1),
+            Request::CloseSession => out.push(2),
+            Request::Write(ops) => {
+                out.push(3);
+                put_u32(out, ops.len());
+                ops.iter().for_each(|op| encode_op(op, out));
+            }
+        }
+    }
+}
+
+fn encode_op(op: &Op, out: &mut Vec<u8>) {
+    match op {
+        Op::Create { path, data, mode } => {
+            out.push(1);
+            put_text(out, path);
+            put_data(out, data.as_deref());
+            out.push(u8::from(mode.is_ephemeral()) | u8::from(mode.is_sequential()) << 1);
+        }
+        Op::Set { path, data, version } => {
+            out.push(2);
+            put_text(out, path);
+            put_data(out, data.as_deref());
+            out.extend_from_slice(&version.to_be_bytes());
+        }
+        Op::Delete { path, version } => {
+            out.push(3);
+            put_text(out, path);
+            out.extend_from_slice(&version.to_be_bytes());
+        }
+        Op::Check { path, version } => {
+            out.push(4);
+            put_text(out, path);
+            out.extend_from_slice(&version.to_be_bytes());
+        }
+    }
+}
+
+/// Reads what [`encode_commands`] wrote, to the end of `input`.
+pub fn decode_commands(input: &[u8]) -> Result<Vec<Command>, Corrupt> {
+    let mut input = Decoder::new(input, "command");
+    let mut commands = Vec::new();
+    for _ in 0..input.u32()? {
+        let time_ms = input.i64()?;
+        let session = SessionId(input.i64()?);
+        let request = match input.u8()? {
+            1 => Request::OpenSession,
+            2 => Request::CloseSession,
+            3 => {
+                let mut ops = Vec::new();
+                for _ in 0..input.u32()? {
+                    ops.push(decode_op(&mut input)?);
+                }
+                Request::Write(ops)
+            }
+            _ => return Err(input.corrupt()),
+        };
+        commands.push(Command { time_ms, session, request });
+    }
+    input.end()?;
+    Ok(commands)
+}
+
+fn decode_op(input: &mut Decoder<'_>) -> Result<Op, Corrupt> {
+    let kind = input.u8()?;
+    let path = input.text()?.to_owned();
+    Ok(match kind {
+        1 => Op::Create {
+            path,
+            data: input.data()?,
+            mode: match input.u8()? {
+                0 => CreateMode::Persistent,
+                1 => CreateMode::Ephemeral,
+                2 => CreateMode::PersistentSequential,
+                3 => CreateMode::EphemeralSequential,
+                _ => return Err(input.corrupt()),
+            },
+        },
+        2 => Op::Set { path, data: input.data()?, version: input.i32()? },
+        3 => Op::Delete { path, version: input.i32()? },
+        4 => Op::Check { path, version: input.i32()? },
+        _ => return Err(input.corrupt()),
+    })
+}
+
+/// Appends the encoding of `tree`.
+pub fn encode_tree(tree: &Tree, out: &mut Vec<u8>) {
+    out.extend_from_slice(&tree.last_zxid.to_be_bytes());
+    put_u32(out, tree.sessions.len());
+    for session in tree.sessions.keys() {
+        out.extend_from_slice(&session.0.to_be_bytes());
+    }
+    out.extend_from_slice(&(tree.nodes.len() as u64).to_be_bytes());
+    for (path, node) in &tree.nodes {
+        put_text(out, path);
+        put_data(out, node.data.as_deref());
+        for number in [node.czxid, node.mzxid, node.pzxid, node.ctime_ms, node.mtime_ms] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        out.extend_from_slice(&node.version.to_be_bytes());
+        out.extend_from_slice(&node.creates.to_be_bytes());
+        out.extend_from_slice(&node.owner.0.to_be_bytes());
+    }
+}
+
+/// Reads what [`encode_tree`] wrote, to the end of `input`, and checks that it is a tree.
+pub fn decode_tree(input: &[u8]) -> Result<Tree, Corrupt> {
+    let mut input = Decoder::new(input, "tree");
+    let last_zxid = input.i64()?;
+    // Half of the range is left, so that counting on never overflows.
+    if !(0..i64::MAX / 2).contains(&last_zxid) {
+        return Err(input.corrupt());
+    }
+    let mut tree = Tree::bare(last_zxid);
+    for _ in 0..input.u32()? {
+        let session = input.i64()?;
+        if !(1..=last_zxid).contains(&session) {
+            return Err(input.corrupt());
+        }
+        tree.sessions.insert(SessionId(session), BTreeSet::new());
+    }
+    for _ in 0..input.u64()? {
+        let path = input.text()?;
+        let node = Znode {
+            data: input.data()?,
+            czxid: input.i64()?,
+            mzxid: input.i64()?,
+            pzxid: input.i64()?,
+            ctime_ms: input.i64()?,
+            mtime_ms: input.i64()?,
+            version: input.i32()?,
+            creates: input.i32()?,
+            owner: SessionId(input.i64()?),
+            children: BTreeSet::new(),
+        };
+        if !path::is_valid(path) || !tree.insert(path, node) {
+            return Err(input.corrupt());
+        }
+    }
+    input.end()?;
+    let is_tree = path::BUILT_IN.iter().all(|path| tree.nodes.contains_key(*path))
+        && tree.nodes.values().all(|n| n.owner == SessionId::NONE || n.children.is_empty());
+    if is_tree { Ok(tree) } else { Err(input.corrupt()) }
+}
+
+/// Appends a length or count.
+///
+/// # Panics
+/// When it does not fit: what is encoded was bounded far below 4 GiB before.
+pub fn put_u32(out: &mut Vec<u8>, number: usize) {
+    let number = u32::try_from(number).expect("lengths are bounded before they are encoded");
+    out.extend_from_slice(&number.to_be_bytes());
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_u32(out, text.len());
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_data(out: &mut Vec<u8>, data: Option<&[u8]>) {
+    match data {
+        None => out.extend_from_slice(&NULL_DATA.to_be_bytes()),
+        Some(data) => {
+            put_u32(out, data.len());
+            out.extend_from_slice(data);
+        }
+    }
+}
+
+/// Takes numbers and texts off the front of some bytes.
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    rest: &'a [u8],
+    what: &'static str,
+}
+
+impl<'a> Decoder<'a> {
+    /// Reads `input`; `what` names it in errors.
+    #[must_use]
+    pub fn new(input: &'a [u8], what: &'static str) -> Self {
+        Self { rest: input, what }
+    }
+
+    /// What is left.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// The error of this input.
+    #[must_use]
+    pub fn corrupt(&self) -> Corrupt {
+        Corrupt { what: self.what }
+    }
+
+    /// Demands that nothing is left.
+    pub fn end(&self) -> Result<(), Corrupt> {
+        if self.rest.is_empty() { Ok(()) } else { Err(self.corrupt()) }
+    }
+
+    /// The next `len` bytes.
+    pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], Corrupt> {
+        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(self.corrupt())?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    /// The next `N` bytes.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
+        let (bytes, rest) = self.rest.split_first_chunk().ok_or(self.corrupt())?;
+        self.rest = rest;
+        Ok(*bytes)
+    }
+
+    /// The next byte.
+    pub fn u8(&mut self) -> Result<u8, Corrupt> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    /// The next four bytes.
+    pub fn u32(&mut self) -> Result<u32, Corrupt> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    /// The next eight bytes.
+    pub fn u64(&mut self) -> Result<u64, Corrupt> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn i32(&mut self) -> Result<i32, Corrupt> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    fn i64(&mut self) -> Result<i64, Corrupt> {
+        self.array().map(i64::from_be_bytes)
+    }
+
+    fn text(&mut self) -> Result<&'a str, Corrupt> {
+        let len = self.u32()? as usize;
+        std::str::from_utf8(self.bytes(len)?).map_err(|_| self.corrupt())
+    }
+
+    fn data(&mut self) -> Result<Option<Arc<[u8]>>, Corrupt> {
+        match self.u32()? {
+            NULL_DATA => Ok(None),
+            len => self.bytes(len as usize).map(|data| Some(Arc::from(data))),
+        }
+    }
+}

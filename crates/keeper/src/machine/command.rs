@@ -1,0 +1,207 @@
+//! What is asked of the tree and what it answers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::node::{SessionId, Stat, Zxid};
+
+/// The version that matches every version.
+pub const ANY_VERSION: i32 = -1;
+
+/// One write of one client, with all that its replay needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The proposer's wall time in milliseconds since 1970-01-01 UTC: the tree has no clock.
+    pub time_ms: i64,
+    /// The session that asks; [`SessionId::NONE`] where a session is to be opened.
+    pub session: SessionId,
+    /// What it asks.
+    pub request: Request,
+}
+
+/// What a session can ask of the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A new session.
+    OpenSession,
+    /// The end of the asking session, and with it of its ephemeral nodes.
+    CloseSession,
+    /// All of the operations, or none: ZooKeeper's multi, and any single write.
+    Write(Vec<Op>),
+}
+
+/// One operation of a [`Request::Write`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Makes a node. Its parent must exist and must not be ephemeral.
+    Create {
+        /// Where; of a sequential node, what comes before its number.
+        path: String,
+        /// The node's data; null and empty differ.
+        data: Option<Arc<[u8]>>,
+        /// How it lives and is named.
+        mode: CreateMode,
+    },
+    /// Replaces a node's data.
+    Set {
+        /// Which node.
+        path: String,
+        /// Its new data.
+        data: Option<Arc<[u8]>>,
+        /// The version it must have, or [`ANY_VERSION`].
+        version: i32,
+    },
+    /// Removes a node without children.
+    Delete {
+        /// Which node.
+        path: String,
+        /// The version it must have, or [`ANY_VERSION`].
+        version: i32,
+    },
+    /// Changes nothing, and fails where the node is missing or has another version.
+    Check {
+        /// Which node.
+        path: String,
+        /// The version it must have, or [`ANY_VERSION`].
+        version: i32,
+    },
+}
+
+/// How a created node lives and is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CreateMode {
+    /// It stays until it is deleted.
+    Persistent,
+    /// It goes with the session that made it.
+    Ephemeral,
+    /// As [`CreateMode::Persistent`], with the parent's counter (`%010d`) after its path.
+    PersistentSequential,
+    /// As [`CreateMode::Ephemeral`], with the parent's counter (`%010d`) after its path.
+    EphemeralSequential,
+}
+
+impl CreateMode {
+    /// Whether the node goes with its session.
+    #[must_use]
+    pub fn is_ephemeral(self) -> bool {
+        matches!(self, Self::Ephemeral | Self::EphemeralSequential)
+    }
+
+    /// Whether a number is put after its path.
+    #[must_use]
+    pub fn is_sequential(self) -> bool {
+        matches!(self, Self::PersistentSequential | Self::EphemeralSequential)
+    }
+}
+
+impl Op {
+    /// Makes a persistent node.
+    pub fn create(path: impl Into<String>, data: Option<Vec<u8>>) -> Self {
+        Self::create_as(path, data, CreateMode::Persistent)
+    }
+
+    /// Makes a node of a mode.
+    pub fn create_as(path: impl Into<String>, data: Option<Vec<u8>>, mode: CreateMode) -> Self {
+        Self::Create { path: path.into(), data: data.map(Arc::from), mode }
+    }
+
+    /// Replaces data if the version is `version` or that is [`ANY_VERSION`].
+    pub fn set(path: impl Into<String>, data: Vec<u8>, version: i32) -> Self {
+        Self::Set { path: path.into(), data: Some(Arc::from(data)), version }
+    }
+
+    /// Removes a node if the version is `version` or that is [`ANY_VERSION`].
+    pub fn delete(path: impl Into<String>, version: i32) -> Self {
+        Self::Delete { path: path.into(), version }
+    }
+
+    /// Demands a version.
+    pub fn check(path: impl Into<String>, version: i32) -> Self {
+        Self::Check { path: path.into(), version }
+    }
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The command's own number; a refused command has one too.
+    pub zxid: Zxid,
+    /// What it did, or why it did nothing.
+    pub result: Result<Reply, Failure>,
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The new session.
+    SessionOpened(SessionId),
+    /// The session and its ephemeral nodes are gone.
+    SessionClosed,
+    /// What each operation did, in their order.
+    Written(Vec<Written>),
+}
+
+/// What one operation did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The node was made.
+    Created {
+        /// Its path, with the number of a sequential node.
+        path: String,
+        /// The node as it was when the operation was done.
+        stat: Stat,
+    },
+    /// The data was replaced.
+    Set {
+        /// The node as it was when the operation was done.
+        stat: Stat,
+    },
+    /// The node was removed.
+    Deleted,
+    /// The version was as demanded.
+    Checked,
+}
+
+/// Why a command did nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The index of the operation that failed; 0 where the command has none.
+    pub op: usize,
+    /// What was wrong with it.
+    pub error: Error,
+}
+
+/// What can be wrong with an operation, in ZooKeeper's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Error {
+    /// The node, or the parent of a node to be created, does not exist.
+    NoNode,
+    /// A node to be created exists.
+    NodeExists,
+    /// The node has another version than the one demanded.
+    BadVersion,
+    /// A node to be deleted has children.
+    NotEmpty,
+    /// The parent of a node to be created is ephemeral.
+    NoChildrenForEphemerals,
+    /// The path is none, or names a node that must stay.
+    BadArguments,
+    /// The session does not exist, or does no longer.
+    SessionExpired,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoNode => "no such node",
+            Self::NodeExists => "the node exists",
+            Self::BadVersion => "the node has another version",
+            Self::NotEmpty => "the node has children",
+            Self::NoChildrenForEphemerals => "an ephemeral node has no children",
+            Self::BadArguments => "not a path that can be written",
+            Self::SessionExpired => "the session has ended",
+        })
+    }
+}
+
+impl std::error::Error for Error {}

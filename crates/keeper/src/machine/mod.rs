@@ -1,0 +1,23 @@
+//! The state machine: a tree of znodes that changes by [`Command`]s alone.
+//!
+//! Owns: ZooKeeper's rules of paths, versions, ephemerals and sequence numbers, and the encoding of
+//! commands and of the whole tree. Must not know: clocks, files, sockets, Raft.
+//!
+//! The same commands in the same order give the same tree and the same outcomes on every replica
+//! and at every replay. Time is part of the command; an id is the zxid of the command that made it.
+
+mod apply;
+mod codec;
+mod command;
+mod node;
+mod path;
+mod tree;
+
+pub use codec::{
+    Corrupt, Decoder, decode_commands, decode_tree, encode_commands, encode_tree, put_u32,
+};
+pub use command::{
+    ANY_VERSION, Command, CreateMode, Error, Failure, Op, Outcome, Reply, Request, Written,
+};
+pub use node::{Node, SessionId, Stat, Zxid};
+pub use tree::Tree;

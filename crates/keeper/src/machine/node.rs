@@ -1,0 +1,106 @@
+//! One znode and what is told about it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The number of a change: each command takes the next one, from 1.
+pub type Zxid = i64;
+
+/// A client's session. It is the zxid of the command that opened it, so no two are ever equal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub i64);
+
+impl SessionId {
+    /// No session: the owner of a persistent node.
+    pub const NONE: Self = Self(0);
+}
+
+/// What ZooKeeper tells about a node; the fields and their meaning are its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The change that created the node.
+    pub czxid: Zxid,
+    /// The change that last wrote its data.
+    pub mzxid: Zxid,
+    /// The change that last added or removed a child; at first the node's own creation.
+    pub pzxid: Zxid,
+    /// When it was created, in milliseconds since 1970-01-01 UTC.
+    pub ctime_ms: i64,
+    /// When its data was last written, in milliseconds since 1970-01-01 UTC.
+    pub mtime_ms: i64,
+    /// How often its data was written since the creation.
+    pub version: i32,
+    /// How often a child was created or deleted.
+    pub cversion: i32,
+    /// How often its access list was written: always 0, every node is open to all.
+    pub aversion: i32,
+    /// The session that owns an ephemeral node, else [`SessionId::NONE`].
+    pub ephemeral_owner: SessionId,
+    /// Bytes of data; 0 for null data too.
+    pub data_length: i32,
+    /// How many children there are.
+    pub num_children: i32,
+}
+
+/// A node as it was at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its data; null and empty are two things.
+    pub data: Option<Arc<[u8]>>,
+    /// What is told about it.
+    pub stat: Stat,
+}
+
+/// A node as the tree holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Znode {
+    /// Null and empty data are two things, as in ZooKeeper.
+    pub(super) data: Option<Arc<[u8]>>,
+    pub(super) czxid: Zxid,
+    pub(super) mzxid: Zxid,
+    pub(super) pzxid: Zxid,
+    pub(super) ctime_ms: i64,
+    pub(super) mtime_ms: i64,
+    pub(super) version: i32,
+    /// How many children were ever created: the counter of sequential names. Deletions do not
+    /// count, and it wraps where ZooKeeper's does.
+    pub(super) creates: i32,
+    pub(super) owner: SessionId,
+    /// The last component of each child's path.
+    pub(super) children: BTreeSet<Box<str>>,
+}
+
+impl Znode {
+    pub(super) fn new(data: Option<Arc<[u8]>>, owner: SessionId, zxid: Zxid, time_ms: i64) -> Self {
+        Self {
+            data,
+            czxid: zxid,
+            mzxid: zxid,
+            pzxid: zxid,
+            ctime_ms: time_ms,
+            mtime_ms: time_ms,
+            version: 0,
+            creates: 0,
+            owner,
+            children: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn stat(&self) -> Stat {
+        let num_children = self.children.len() as i32;
+        Stat {
+            czxid: self.czxid,
+            mzxid: self.mzxid,
+            pzxid: self.pzxid,
+            ctime_ms: self.ctime_ms,
+            mtime_ms: self.mtime_ms,
+            version: self.version,
+            // Creations plus deletions, where deletions = creations - living children.
+            cversion: self.creates.wrapping_mul(2).wrapping_sub(num_children),
+            aversion: 0,
+            ephemeral_owner: self.owner,
+            data_length: self.data.as_ref().map_or(0, |data| data.len() as i32),
+            num_children,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Which texts are paths of nodes.
+
+/// The tree's root.
+pub(super) const ROOT: &str = "/";
+
+/// The paths of ZooKeeper's own that exist in every tree and cannot be deleted; parents first.
+pub(super) const BUILT_IN: [&str; 4] =
+    [ROOT, "/zookeeper", "/zookeeper/config", "/zookeeper/quota"];
+
+/// Splits a path into its parent's path and its own name; `None` where there is no slash.
+///
+/// It does not say that either part is valid: the parent of `//a` is the root.
+pub(super) fn split(path: &str) -> Option<(&str, &str)> {
+    let (parent, name) = path.rsplit_once('/')?;
+    Some((if parent.is_empty() { ROOT } else { parent }, name))
+}
+
+/// Whether ZooKeeper takes this path: absolute, no empty component, no `.` or `..`, no trailing
+/// slash, and none of the control and private characters that it refuses.
+pub(super) fn is_valid(path: &str) -> bool {
+    if path == ROOT {
+        return true;
+    }
+    let Some(components) = path.strip_prefix('/') else { return false };
+    components.split('/').all(|name| !matches!(name, "" | "." | ".."))
+        && !path.chars().any(is_refused)
+}
+
+fn is_refused(c: char) -> bool {
+    matches!(
+        c,
+        // From fff0 on: ZooKeeper looks at UTF-16 units and refuses all surrogates.
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_zookeepers() {
+        for good in ["/", "/a", "/a/b-c_d.e", "/a/...", "/ö/<default>", "/a b"] {
+            assert!(is_valid(good), "{good:?}");
+        }
+        for bad in ["", "a", "a/b", "/a/", "//", "//a", "/a//b", "/.", "/a/..", "/a/./b", "/a\0b"] {
+            assert!(!is_valid(bad), "{bad:?}");
+        }
+        for bad in ["/\u{1}", "/a\u{1f}", "/\u{7f}", "/\u{9f}", "/\u{e000}", "/\u{ffff}", "/🦦"] {
+            assert!(!is_valid(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_splits_at_its_last_slash() {
+        assert_eq!(split("/a"), Some(("/", "a")));
+        assert_eq!(split("/a/b"), Some(("/a", "b")));
+        assert_eq!(split("a/b"), Some(("a", "b")));
+        assert_eq!(split("//a"), Some(("/", "a")));
+        assert_eq!(split("ab"), None);
+    }
+}

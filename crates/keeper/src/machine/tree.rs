@@ -1,0 +1,279 @@
+//! The tree of znodes and the sessions that own some of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::command::{ANY_VERSION, CreateMode, Error};
+use super::node::{Node, SessionId, Stat, Znode, Zxid};
+use super::path;
+
+/// What a node costs beside its path and data: map entries, the node itself, allocator headers.
+const NODE_BYTES: usize = 256;
+
+/// Znodes, sessions, and the number of the last change.
+///
+/// It is changed by [`Tree::apply`] alone. Invariants: every node but the root has its parent; the
+/// children of a node are exactly those one component below it; an ephemeral node has no children
+/// and its owner is a session that lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    /// By full path, so that a parent comes before its children.
+    pub(super) nodes: BTreeMap<Box<str>, Znode>,
+    /// The living sessions and the paths of their ephemeral nodes.
+    pub(super) sessions: BTreeMap<SessionId, BTreeSet<Box<str>>>,
+    pub(super) last_zxid: Zxid,
+    bytes: usize,
+}
+
+/// How to take one operation back.
+pub(super) enum Undo {
+    Create { path: Box<str>, parent_pzxid: Zxid },
+    Set { path: Box<str>, data: Option<Arc<[u8]>>, mzxid: Zxid, mtime_ms: i64 },
+    Delete { path: Box<str>, node: Znode, parent_pzxid: Zxid },
+}
+
+/// When and by which change something happens.
+#[derive(Clone, Copy)]
+pub(super) struct Change {
+    pub(super) zxid: Zxid,
+    pub(super) time_ms: i64,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tree {
+    /// The tree at zxid 0: nothing but the nodes that every ZooKeeper has.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut tree = Self::bare(0);
+        for path in path::BUILT_IN {
+            let inserted = tree.insert(path, Znode::new(None, SessionId::NONE, 0, 0));
+            assert!(inserted, "the parent of {path} comes first");
+        }
+        tree
+    }
+
+    /// No node and no session at all: what decoding starts from.
+    pub(super) fn bare(last_zxid: Zxid) -> Self {
+        Self { nodes: BTreeMap::new(), sessions: BTreeMap::new(), last_zxid, bytes: 0 }
+    }
+
+    /// A node's data and stat, if it exists.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<Node> {
+        self.nodes.get(path).map(|node| Node { data: node.data.clone(), stat: node.stat() })
+    }
+
+    /// A node's stat, if it exists.
+    #[must_use]
+    pub fn exists(&self, path: &str) -> Option<Stat> {
+        self.nodes.get(path).map(Znode::stat)
+    }
+
+    /// The names (not paths) of a node's children, in order, if it exists.
+    #[must_use]
+    pub fn children(&self, path: &str) -> Option<impl ExactSizeIterator<Item = &str>> {
+        Some(self.nodes.get(path)?.children.iter().map(|name| &**name))
+    }
+
+    /// The living sessions, in the order of their opening.
+    pub fn sessions(&self) -> impl ExactSizeIterator<Item = SessionId> {
+        self.sessions.keys().copied()
+    }
+
+    /// The number of the last command that was applied; 0 before the first.
+    #[must_use]
+    pub fn last_zxid(&self) -> Zxid {
+        self.last_zxid
+    }
+
+    /// An estimate of the memory that the nodes take, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// By how many bytes [`Tree::bytes`] grows with a node of this path and data.
+    pub(super) fn node_bytes(path: &str, data: Option<&[u8]>) -> usize {
+        // The path is a key of its own and its last component is one of its parent's children.
+        NODE_BYTES + 2 * path.len() + data.map_or(0, <[u8]>::len)
+    }
+
+    /// Makes a node and tells its path.
+    pub(super) fn create(
+        &mut self,
+        requested: &str,
+        data: Option<Arc<[u8]>>,
+        mode: CreateMode,
+        session: SessionId,
+        change: Change,
+    ) -> Result<(String, Stat, Undo), Error> {
+        if requested.contains('\0') {
+            return Err(Error::BadArguments);
+        }
+        let (parent_path, _) = path::split(requested).ok_or(Error::BadArguments)?;
+        let parent = self.nodes.get_mut(parent_path).ok_or(Error::NoNode)?;
+        let mut created = requested.to_owned();
+        if mode.is_sequential() {
+            created.push_str(&format!("{:010}", parent.creates));
+        }
+        if !path::is_valid(&created) {
+            return Err(Error::BadArguments);
+        }
+        let (_, name) = path::split(&created).ok_or(Error::BadArguments)?;
+        if created == path::ROOT || parent.children.contains(name) {
+            return Err(Error::NodeExists);
+        }
+        if parent.owner != SessionId::NONE {
+            return Err(Error::NoChildrenForEphemerals);
+        }
+
+        let parent_pzxid = parent.pzxid;
+        parent.pzxid = change.zxid;
+        parent.creates = parent.creates.wrapping_add(1);
+        let owner = if mode.is_ephemeral() { session } else { SessionId::NONE };
+        let node = Znode::new(data, owner, change.zxid, change.time_ms);
+        let stat = node.stat();
+        let inserted = self.insert(&created, node);
+        assert!(inserted, "its parent is there");
+        let undo = Undo::Create { path: created.as_str().into(), parent_pzxid };
+        Ok((created, stat, undo))
+    }
+
+    /// Replaces a node's data.
+    pub(super) fn set(
+        &mut self,
+        path: &str,
+        data: Option<Arc<[u8]>>,
+        version: i32,
+        change: Change,
+    ) -> Result<(Stat, Undo), Error> {
+        self.check(path, version)?;
+        let node = self.nodes.get_mut(path).ok_or(Error::NoNode)?;
+        self.bytes += data.as_ref().map_or(0, |data| data.len());
+        let data = std::mem::replace(&mut node.data, data);
+        self.bytes -= data.as_ref().map_or(0, |data| data.len());
+        let undo =
+            Undo::Set { path: path.into(), data, mzxid: node.mzxid, mtime_ms: node.mtime_ms };
+        node.mzxid = change.zxid;
+        node.mtime_ms = change.time_ms;
+        node.version = node.version.wrapping_add(1);
+        Ok((node.stat(), undo))
+    }
+
+    /// Removes a node without children.
+    pub(super) fn delete(
+        &mut self,
+        path: &str,
+        version: i32,
+        change: Change,
+    ) -> Result<Undo, Error> {
+        if path::split(path).is_none() || path.contains('\0') || path::BUILT_IN.contains(&path) {
+            return Err(Error::BadArguments);
+        }
+        if version != ANY_VERSION && version != self.node(path)?.version {
+            return Err(Error::BadVersion);
+        }
+        if !self.node(path)?.children.is_empty() {
+            return Err(Error::NotEmpty);
+        }
+        let node = self.remove(path).ok_or(Error::NoNode)?;
+        let parent = self.parent_mut(path).ok_or(Error::NoNode)?;
+        let parent_pzxid = std::mem::replace(&mut parent.pzxid, change.zxid);
+        Ok(Undo::Delete { path: path.into(), node, parent_pzxid })
+    }
+
+    /// Demands that a node exists and has a version.
+    pub(super) fn check(&self, path: &str, version: i32) -> Result<(), Error> {
+        if !path::is_valid(path) {
+            return Err(Error::BadArguments);
+        }
+        let node = self.node(path)?;
+        if version != ANY_VERSION && version != node.version {
+            return Err(Error::BadVersion);
+        }
+        Ok(())
+    }
+
+    /// Takes the last operation back.
+    pub(super) fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::Create { path, parent_pzxid } => {
+                self.remove(&path).expect("it was created");
+                let parent = self.parent_mut(&path).expect("it has a parent");
+                parent.pzxid = parent_pzxid;
+                parent.creates = parent.creates.wrapping_sub(1);
+            }
+            Undo::Set { path, data, mzxid, mtime_ms } => {
+                let node = self.nodes.get_mut(&path).expect("it was written");
+                self.bytes += data.as_ref().map_or(0, |data| data.len());
+                let data = std::mem::replace(&mut node.data, data);
+                self.bytes -= data.as_ref().map_or(0, |data| data.len());
+                node.mzxid = mzxid;
+                node.mtime_ms = mtime_ms;
+                node.version = node.version.wrapping_sub(1);
+            }
+            Undo::Delete { path, node, parent_pzxid } => {
+                let inserted = self.insert(&path, node);
+                assert!(inserted, "its parent is still there");
+                self.parent_mut(&path).expect("it has a parent").pzxid = parent_pzxid;
+            }
+        }
+    }
+
+    /// Ends a session and its ephemeral nodes.
+    pub(super) fn close_session(&mut self, id: SessionId, change: Change) -> Result<(), Error> {
+        let owned = self.sessions.get(&id).ok_or(Error::SessionExpired)?.clone();
+        for path in owned {
+            self.delete(&path, ANY_VERSION, change).expect("an ephemeral node is a leaf");
+        }
+        self.sessions.remove(&id);
+        Ok(())
+    }
+
+    /// Puts a node in its place, known to its parent and its owner. `false`, and nothing changed,
+    /// where its parent or its owner is missing or it is there already.
+    pub(super) fn insert(&mut self, path: &str, node: Znode) -> bool {
+        if self.nodes.contains_key(path) {
+            return false;
+        }
+        if node.owner != SessionId::NONE && !self.sessions.contains_key(&node.owner) {
+            return false;
+        }
+        if path != path::ROOT {
+            let Some((parent_path, name)) = path::split(path) else { return false };
+            let Some(parent) = self.nodes.get_mut(parent_path) else { return false };
+            parent.children.insert(name.into());
+        }
+        if let Some(owned) = self.sessions.get_mut(&node.owner) {
+            owned.insert(path.into());
+        }
+        self.bytes += Self::node_bytes(path, node.data.as_deref());
+        self.nodes.insert(path.into(), node);
+        true
+    }
+
+    fn remove(&mut self, path: &str) -> Option<Znode> {
+        let node = self.nodes.remove(path)?;
+        self.bytes -= Self::node_bytes(path, node.data.as_deref());
+        if let Some(owned) = self.sessions.get_mut(&node.owner) {
+            owned.remove(path);
+        }
+        if let (Some(parent), Some((_, name))) = (self.parent_mut(path), path::split(path)) {
+            parent.children.remove(name);
+        }
+        Some(node)
+    }
+
+    fn node(&self, path: &str) -> Result<&Znode, Error> {
+        self.nodes.get(path).ok_or(Error::NoNode)
+    }
+
+    fn parent_mut(&mut self, path: &str) -> Option<&mut Znode> {
+        self.nodes.get_mut(path::split(path)?.0)
+    }
+}

@@ -1,0 +1,96 @@
+//! The directory of one voter, and the voter that lives in it.
+//!
+//! Owns: Raft's log, hard state and snapshot on disk ([`Keeper::open`] reads them, every write goes
+//! through the log), and the one handle to the tree. Must not know: what the znodes mean.
+//!
+//! The directory holds `log`, `hard-state`, `snapshot` and `.lock`. Each file begins with a line
+//! that names its kind and version; each carries CRC-32C checksums over its content. A file that is
+//! missing or damaged is an error that names it: nothing is guessed.
+
+mod entry;
+mod hard_state;
+mod keeper;
+mod log;
+mod sealed;
+mod snapshot;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use entry::{DirectoryId, Voter, VoterId};
+pub use keeper::{Keeper, Limits, ProposeError};
+
+/// Why a directory could not be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another process has it open.
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// That process, where the system tells.
+        pid: Option<u32>,
+    },
+    /// The disk failed.
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// How.
+        error: io::Error,
+    },
+    /// A file is not what was once written. Only a copy or another voter can help.
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, in bytes.
+        position: u64,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// The directory belongs to other voters than the one that opens it.
+    OtherVoter {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        voters: Vec<Voter>,
+    },
+}
+
+impl OpenError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Io { path: path.to_owned(), error }
+    }
+
+    fn corrupt(path: &Path, position: u64, what: &'static str) -> Self {
+        Self::Corrupt { path: path.to_owned(), position, what }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { path, pid: Some(pid) } => {
+                write!(f, "{} is locked by process {pid}", path.display())
+            }
+            Self::Locked { path, pid: None } => {
+                write!(f, "{} is locked by another process", path.display())
+            }
+            Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::Corrupt { path, position, what } => {
+                write!(f, "{} is damaged at byte {position}: {what}", path.display())
+            }
+            Self::OtherVoter { path, voters } => {
+                write!(f, "{} belongs to {voters:?}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { error, .. } => Some(error),
+            Self::Locked { .. } | Self::Corrupt { .. } | Self::OtherVoter { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The tree as it was after an entry, so that the log up to that entry can go.
+//!
+//! `snapshot` is a sealed file with the body: u64 term and u64 index of the last entry it holds,
+//! the voters at that entry (u32 count, per voter u64 id and 16 bytes of directory id), and the
+//! tree as [`crate::machine`] encodes it.
+
+use std::path::Path;
+
+use ottla_runtime::Disk;
+use ottla_runtime::disk::{read_file, replace_file};
+
+use super::OpenError;
+use super::entry::{LogId, Voter, decode_log_id, decode_voters, encode_log_id, encode_voters};
+use super::sealed::{seal, unseal};
+use crate::machine::{Corrupt, Decoder, Tree, decode_tree, encode_tree};
+
+const LINE: &str = "ottla-keeper-snapshot 1\n";
+
+/// What a snapshot holds.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) last: LogId,
+    pub(super) voters: Vec<Voter>,
+    pub(super) tree: Tree,
+    /// The size of the file.
+    pub(super) bytes: u64,
+}
+
+/// Reads the file; `None` where there is none.
+pub(super) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Snapshot>, OpenError> {
+    if !disk.exists(path) {
+        return Ok(None);
+    }
+    let bytes = read_file(disk, path).map_err(OpenError::io(path))?;
+    let corrupt = |(position, what)| OpenError::corrupt(path, position, what);
+    let (body, rest) = unseal(LINE, &bytes).map_err(corrupt)?;
+    if !rest.is_empty() {
+        return Err(corrupt((0, "bytes follow its end")));
+    }
+    let decode = || -> Result<Snapshot, Corrupt> {
+        let mut body = Decoder::new(body, "snapshot");
+        Ok(Snapshot {
+            last: decode_log_id(&mut body)?,
+            voters: decode_voters(&mut body)?,
+            tree: decode_tree(body.rest())?,
+            bytes: bytes.len() as u64,
+        })
+    };
+    decode().map(Some).map_err(|error| corrupt((0, error.what)))
+}
+
+/// Replaces the file and tells its size; durable when it returns.
+///
+/// The whole content is put together in memory first: as many bytes as the tree itself takes.
+pub(super) fn write(
+    disk: &dyn Disk,
+    path: &Path,
+    last: LogId,
+    voters: &[Voter],
+    tree: &Tree,
+) -> std::io::Result<u64> {
+    let mut body = Vec::new();
+    encode_log_id(last, &mut body);
+    encode_voters(voters, &mut body);
+    encode_tree(tree, &mut body);
+    let sealed = seal(LINE, &body);
+    drop(body);
+    replace_file(disk, path, &sealed)?;
+    Ok(sealed.len() as u64)
+}

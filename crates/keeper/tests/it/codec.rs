@@ -1,0 +1,127 @@
+//! Encoding: what was written is read, and nothing else does harm.
+
+use ottla_keeper::machine::{decode_commands, decode_tree, encode_commands, encode_tree};
+use ottla_keeper::{Command, CreateMode, Op, Request, SessionId, Tree};
+use proptest::prelude::*;
+
+use super::model::command;
+use super::{NOW_MS, apply, session_of};
+
+/// The layout is a promise to files that exist: a change of these bytes is a new version.
+#[test]
+fn the_layout_is_that_of_version_1() {
+    let command = Command {
+        time_ms: 0x0102_0304,
+        session: SessionId(5),
+        request: Request::Write(vec![
+            Op::create_as("/a", Some(b"d".to_vec()), CreateMode::EphemeralSequential),
+            Op::create("/b", None),
+            Op::set("/a", vec![], 6),
+            Op::delete("/a", -1),
+            Op::check("/a", 7),
+        ]),
+    };
+    let session = |request| Command { time_ms: 0, session: SessionId(1), request };
+    let mut bytes = Vec::new();
+    let commands = [command, session(Request::OpenSession), session(Request::CloseSession)];
+    encode_commands(&commands, &mut bytes);
+    let expected = [
+        "00000003",
+        "0000000001020304 0000000000000005 03 00000005",
+        "01 00000002 2f61 00000001 64 03",
+        "01 00000002 2f62 ffffffff 00",
+        "02 00000002 2f61 00000000 00000006",
+        "03 00000002 2f61 ffffffff",
+        "04 00000002 2f61 00000007",
+        "0000000000000000 0000000000000001 01",
+        "0000000000000000 0000000000000001 02",
+    ];
+    assert_eq!(hex(&bytes), expected.concat().replace(' ', ""));
+    assert_eq!(decode_commands(&bytes).unwrap(), commands);
+
+    let mut tree = Tree::new();
+    let id = session_of(&apply(&mut tree, SessionId::NONE, Request::OpenSession));
+    let create = Op::create_as("/e", Some(b"d".to_vec()), CreateMode::Ephemeral);
+    apply(&mut tree, id, Request::Write(vec![create])).result.unwrap();
+    let mut bytes = Vec::new();
+    encode_tree(&tree, &mut bytes);
+    let zeros = |n: usize| "0".repeat(2 * n);
+    let now = format!("{NOW_MS:016x}");
+    let built_in =
+        |path: &str| format!("{:08x}{}ffffffff{}", path.len(), hex(path.as_bytes()), zeros(56));
+    let root = format!("00000001 2f ffffffff {} 0000000000000002 {}", zeros(16), zeros(20))
+        + "00000001" // creates
+        + &zeros(8);
+    let ephemeral =
+        format!("00000002 2f65 00000001 64 {} {now}{now}", "0000000000000002".repeat(3))
+            + &zeros(8)
+            + "0000000000000001";
+    let expected = [
+        "0000000000000002 00000001 0000000000000001 0000000000000005".to_owned(),
+        root,
+        ephemeral,
+        built_in("/zookeeper"),
+        built_in("/zookeeper/config"),
+        built_in("/zookeeper/quota"),
+    ];
+    assert_eq!(hex(&bytes), expected.concat().replace(' ', ""));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn what_is_no_tree_is_refused() {
+    let mut bytes = Vec::new();
+    encode_tree(&Tree::new(), &mut bytes);
+    assert!(decode_tree(&bytes).is_ok());
+    let with = |at: usize, byte: u8| {
+        let mut bytes = bytes.clone();
+        bytes[at] = byte;
+        decode_tree(&bytes).is_err()
+    };
+    assert!(with(0, 0x80), "a negative zxid");
+    assert!(with(0, 0x7f), "a zxid that leaves no room to count on");
+    assert!(with(11, 1), "a session that is not there");
+    assert!(with(19, 3), "fewer nodes than there are");
+    assert!(with(24, b'x'), "no root");
+    assert!(decode_tree(&bytes[..bytes.len() - 1]).is_err(), "cut short");
+    assert!(decode_tree(&[&bytes[..], &[0]].concat()).is_err(), "bytes after the end");
+}
+
+proptest! {
+    #[test]
+    fn commands_are_read_as_written(commands in prop::collection::vec(command(), 0..8)) {
+        let mut bytes = Vec::new();
+        encode_commands(&commands, &mut bytes);
+        prop_assert_eq!(decode_commands(&bytes), Ok(commands));
+        for end in 0..bytes.len() {
+            prop_assert!(decode_commands(&bytes[..end]).is_err());
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_decoding_panic(
+        commands in prop::collection::vec(command(), 0..30),
+        at in any::<prop::sample::Index>(),
+        noise in prop::collection::vec(any::<u8>(), 1..12),
+    ) {
+        let mut tree = Tree::new();
+        commands.iter().for_each(|command| drop(tree.apply(command)));
+        let (mut as_tree, mut as_commands) = (Vec::new(), Vec::new());
+        encode_tree(&tree, &mut as_tree);
+        encode_commands(&commands, &mut as_commands);
+        for bytes in [&mut as_tree, &mut as_commands] {
+            let at = at.index(bytes.len());
+            let end = (at + noise.len()).min(bytes.len());
+            bytes[at..end].copy_from_slice(&noise[..end - at]);
+        }
+        // What is still a tree can be used.
+        if let Ok(mut tree) = decode_tree(&as_tree) {
+            commands.iter().for_each(|command| drop(tree.apply(command)));
+        }
+        let _ = decode_commands(&as_commands);
+        let _ = (decode_tree(&noise), decode_commands(&noise));
+    }
+}

@@ -1,0 +1,129 @@
+//! A crash at every change of the disk, and at every change of the recovery from it.
+
+use std::sync::Arc;
+
+use ottla_fake::{Crash, FakeDisk};
+use ottla_keeper::{CreateMode, Keeper, Limits, Op, Request, SessionId, Tree};
+
+use super::{DIR, apply, open, session_of, without_sessions};
+
+/// So small that the log is replaced by a snapshot several times.
+const LIMITS: Limits = Limits { tree_bytes: 1 << 20, proposal_bytes: 1 << 16, log_bytes: 300 };
+
+/// Proposals in order, each of which one crash either has or has not lost whole.
+fn proposals() -> Vec<Vec<Request>> {
+    let mut proposals = vec![vec![Request::OpenSession]];
+    let data = || Some(vec![b'd'; 60]);
+    proposals.push(vec![Request::Write(vec![
+        Op::create("/a", data()),
+        Op::create_as("/a/e", data(), CreateMode::Ephemeral),
+    ])]);
+    for n in 0..10 {
+        proposals.push(vec![
+            Request::Write(vec![Op::create_as("/a/s_", data(), CreateMode::PersistentSequential)]),
+            Request::Write(vec![
+                Op::set("/a", vec![b'd'; 60], n),
+                Op::create(format!("/n{n}"), data()),
+            ]),
+        ]);
+        proposals.push(vec![Request::Write(vec![Op::delete(format!("/n{n}"), 0)])]);
+    }
+    proposals
+}
+
+/// The trees after each proposal, the empty one first.
+fn trees() -> Vec<Tree> {
+    let mut trees = vec![Tree::new()];
+    let mut session = SessionId::NONE;
+    for proposal in proposals() {
+        let mut tree = trees[trees.len() - 1].clone();
+        for request in proposal {
+            let opens = request == Request::OpenSession;
+            let outcome = apply(&mut tree, session, request);
+            assert!(outcome.result.is_ok(), "{outcome:?}");
+            if opens {
+                session = session_of(&outcome);
+            }
+        }
+        trees.push(tree);
+    }
+    trees
+}
+
+/// Proposes until the disk fails and tells how many were acknowledged.
+fn run(keeper: &Keeper) -> usize {
+    let mut session = SessionId::NONE;
+    let mut acknowledged = 0;
+    for proposal in proposals() {
+        let requests = proposal.into_iter().map(|request| (session, request)).collect();
+        let Ok(outcomes) = keeper.propose_all(requests) else { break };
+        if session == SessionId::NONE {
+            session = session_of(&outcomes[0]);
+        }
+        acknowledged += 1;
+    }
+    acknowledged
+}
+
+fn crashes() -> impl Iterator<Item = Crash> {
+    std::iter::once(Crash::Process).chain((0..3).map(|seed| Crash::Power { seed }))
+}
+
+#[test]
+fn a_crash_at_any_change_of_the_disk_leaves_what_was_acknowledged() {
+    let trees = trees();
+    let mut crashed_at_each_proposal = vec![false; trees.len()];
+    for changes in 0.. {
+        let disk = FakeDisk::with_dir("/data");
+        disk.fail_after(changes);
+        let acknowledged = open(&disk, LIMITS).map_or(0, |keeper| run(&keeper));
+        crashed_at_each_proposal[acknowledged] = true;
+        for crash in crashes() {
+            let context = format!("after {changes} changes, {crash:?}");
+            check(&disk.after(crash), &trees, acknowledged, &context);
+        }
+        if acknowledged + 1 == trees.len() {
+            break;
+        }
+    }
+    assert!(crashed_at_each_proposal.iter().all(|crashed| *crashed));
+}
+
+/// Opens what a crash left: at once, and after a second crash at each change of a first opening.
+fn check(disk: &Arc<FakeDisk>, trees: &[Tree], acknowledged: usize, context: &str) {
+    // The proposal under way may have become durable too.
+    let next = trees.get(acknowledged + 1).unwrap_or(&trees[acknowledged]);
+    let allowed = [without_sessions(&trees[acknowledged]), without_sessions(next)];
+    let mut whole = None;
+    for changes in 0.. {
+        let first = disk.after(Crash::Process);
+        first.fail_after(changes);
+        let opened = open(&first, LIMITS).is_ok();
+        let crash = if changes % 2 == 0 { Crash::Process } else { Crash::Power { seed: changes } };
+        let second = first.after(crash);
+        let keeper = open(&second, LIMITS).unwrap_or_else(|e| panic!("{context}/{changes}: {e}"));
+        let tree = keeper.read(Tree::clone);
+        assert!(allowed.contains(&tree), "{context}, then {changes}: {tree:?}");
+        // Whichever of both it is, it is the same at each opening.
+        assert_eq!(*whole.get_or_insert_with(|| tree.clone()), tree, "{context}/{changes}");
+        if opened {
+            break;
+        }
+    }
+}
+
+#[test]
+fn the_log_is_replaced_by_snapshots_and_stays_small() {
+    let disk = FakeDisk::with_dir("/data");
+    let keeper = open(&disk, LIMITS).unwrap();
+    let all = run(&keeper);
+    assert_eq!(all + 1, trees().len());
+    let size = |name: &str| {
+        let entries = ottla_runtime::Disk::read_dir(&*disk, DIR.as_ref()).unwrap();
+        entries.iter().find(|entry| entry.name == name).map_or(0, |entry| entry.len)
+    };
+    let proposal_bytes_max = 400;
+    assert!(size("snapshot") > 0);
+    assert!(size("log") <= LIMITS.log_bytes.max(size("snapshot")) + proposal_bytes_max);
+    assert_eq!(keeper.read(Tree::clone), trees()[all]);
+}

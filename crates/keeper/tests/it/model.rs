@@ -1,0 +1,248 @@
+//! The machine against a naive model: a map that is copied for each multi and searched for
+//! children.
+
+use std::collections::BTreeMap;
+
+use ottla_keeper::machine::{decode_tree, encode_tree};
+use ottla_keeper::{
+    ANY_VERSION, Command, CreateMode, Error, Failure, Op, Reply, Request, SessionId, Stat, Tree,
+    Written,
+};
+use proptest::prelude::*;
+
+#[derive(Clone)]
+struct ModelNode {
+    data: Option<Vec<u8>>,
+    stat: Stat,
+    creates: i32,
+}
+
+#[derive(Clone)]
+struct Model {
+    nodes: BTreeMap<String, ModelNode>,
+    sessions: Vec<i64>,
+    zxid: i64,
+}
+
+impl Model {
+    fn new() -> Self {
+        let mut model = Self { nodes: BTreeMap::new(), sessions: Vec::new(), zxid: 0 };
+        for path in ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"] {
+            model.put(path, None, SessionId::NONE, 0);
+            if path != "/" {
+                model.nodes.get_mut(parent(path)).unwrap().creates = 0;
+            }
+        }
+        model
+    }
+
+    fn put(&mut self, path: &str, data: Option<Vec<u8>>, owner: SessionId, time_ms: i64) {
+        let stat = Stat {
+            czxid: self.zxid,
+            mzxid: self.zxid,
+            pzxid: self.zxid,
+            ctime_ms: time_ms,
+            mtime_ms: time_ms,
+            version: 0,
+            cversion: 0,
+            aversion: 0,
+            ephemeral_owner: owner,
+            data_length: 0,
+            num_children: 0,
+        };
+        self.nodes.insert(path.to_owned(), ModelNode { data, stat, creates: 0 });
+    }
+
+    fn children(&self, path: &str) -> Vec<String> {
+        let prefix = if path == "/" { "/".to_owned() } else { format!("{path}/") };
+        let below = self.nodes.keys().filter_map(|other| other.strip_prefix(&prefix));
+        below.filter(|name| !name.is_empty() && !name.contains('/')).map(str::to_owned).collect()
+    }
+
+    fn stat(&self, path: &str) -> Stat {
+        let node = &self.nodes[path];
+        let children = self.children(path).len() as i32;
+        Stat {
+            cversion: 2 * node.creates - children,
+            num_children: children,
+            data_length: node.data.as_ref().map_or(0, Vec::len) as i32,
+            ..node.stat
+        }
+    }
+
+    fn versioned(&mut self, path: &str, version: i32) -> Result<&mut ModelNode, Error> {
+        let node = self.nodes.get_mut(path).ok_or(Error::NoNode)?;
+        if version == ANY_VERSION || version == node.stat.version {
+            Ok(node)
+        } else {
+            Err(Error::BadVersion)
+        }
+    }
+
+    fn delete(&mut self, path: &str) {
+        self.nodes.remove(path);
+        self.nodes.get_mut(parent(path)).unwrap().stat.pzxid = self.zxid;
+    }
+
+    fn op(&mut self, op: &Op, session: SessionId, time_ms: i64) -> Result<Written, Error> {
+        match op {
+            Op::Create { path, data, mode } => {
+                let up = self.nodes.get(parent(path)).ok_or(Error::NoNode)?.clone();
+                let number = if mode.is_sequential() {
+                    format!("{:010}", up.creates)
+                } else {
+                    String::new()
+                };
+                let path = format!("{path}{number}");
+                if self.nodes.contains_key(&path) {
+                    return Err(Error::NodeExists);
+                }
+                if up.stat.ephemeral_owner != SessionId::NONE {
+                    return Err(Error::NoChildrenForEphemerals);
+                }
+                let owner = if mode.is_ephemeral() { session } else { SessionId::NONE };
+                self.put(&path, data.as_ref().map(|d| d.to_vec()), owner, time_ms);
+                let zxid = self.zxid;
+                let up = self.nodes.get_mut(parent(&path)).unwrap();
+                up.creates += 1;
+                up.stat.pzxid = zxid;
+                Ok(Written::Created { stat: self.stat(&path), path })
+            }
+            Op::Set { path, data, version } => {
+                let zxid = self.zxid;
+                let node = self.versioned(path, *version)?;
+                node.data = data.as_ref().map(|d| d.to_vec());
+                node.stat.version += 1;
+                node.stat.mzxid = zxid;
+                node.stat.mtime_ms = time_ms;
+                Ok(Written::Set { stat: self.stat(path) })
+            }
+            Op::Delete { path, version } => {
+                self.versioned(path, *version)?;
+                if !self.children(path).is_empty() {
+                    return Err(Error::NotEmpty);
+                }
+                self.delete(path);
+                Ok(Written::Deleted)
+            }
+            Op::Check { path, version } => self.versioned(path, *version).map(|_| Written::Checked),
+        }
+    }
+
+    fn apply(&mut self, command: &Command) -> Result<Reply, Failure> {
+        self.zxid += 1;
+        let session = command.session;
+        let failure = |op, error| Failure { op, error };
+        if command.request != Request::OpenSession && !self.sessions.contains(&session.0) {
+            return Err(failure(0, Error::SessionExpired));
+        }
+        match &command.request {
+            Request::OpenSession => {
+                self.sessions.push(self.zxid);
+                Ok(Reply::SessionOpened(SessionId(self.zxid)))
+            }
+            Request::CloseSession => {
+                self.sessions.retain(|id| *id != session.0);
+                let owned = self.nodes.iter().filter(|(_, n)| n.stat.ephemeral_owner == session);
+                for path in owned.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+                    self.delete(&path);
+                }
+                Ok(Reply::SessionClosed)
+            }
+            Request::Write(ops) => {
+                let mut copy = self.clone();
+                let mut written = Vec::new();
+                for (index, op) in ops.iter().enumerate() {
+                    let done = copy.op(op, session, command.time_ms);
+                    written.push(done.map_err(|error| failure(index, error))?);
+                }
+                *self = copy;
+                Ok(Reply::Written(written))
+            }
+        }
+    }
+
+    fn check(&self, tree: &Tree) -> Result<(), TestCaseError> {
+        for (path, node) in &self.nodes {
+            let found = tree.get(path).expect(path);
+            prop_assert_eq!(found.data.as_deref(), node.data.as_deref(), "{}", path);
+            prop_assert_eq!(found.stat, self.stat(path), "{}", path);
+            let children: Vec<&str> = tree.children(path).unwrap().collect();
+            prop_assert_eq!(children, self.children(path), "{}", path);
+        }
+        prop_assert!(tree.sessions().map(|s| s.0).eq(self.sessions.iter().copied()));
+        prop_assert_eq!(tree.last_zxid(), self.zxid);
+        Ok(())
+    }
+}
+
+fn parent(path: &str) -> &str {
+    match path.rfind('/') {
+        Some(0) | None => "/",
+        Some(at) => &path[..at],
+    }
+}
+
+fn path() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(vec!["a", "b", "a-b"]), 1..4)
+        .prop_map(|parts| format!("/{}", parts.join("/")))
+}
+
+fn data() -> impl Strategy<Value = Option<Vec<u8>>> {
+    prop::option::of(prop::collection::vec(any::<u8>(), 0..6))
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let mode = prop::sample::select(vec![
+        CreateMode::Persistent,
+        CreateMode::Persistent,
+        CreateMode::Ephemeral,
+        CreateMode::PersistentSequential,
+        CreateMode::EphemeralSequential,
+    ]);
+    let version = || -1..3i32;
+    prop_oneof![
+        6 => (path(), data(), mode).prop_map(|(p, d, m)| Op::create_as(p, d, m)),
+        2 => (path(), prop::collection::vec(any::<u8>(), 0..6), version())
+            .prop_map(|(p, d, v)| Op::set(p, d, v)),
+        2 => (path(), version()).prop_map(|(p, v)| Op::delete(p, v)),
+        1 => (path(), version()).prop_map(|(p, v)| Op::check(p, v)),
+    ]
+}
+
+pub(super) fn command() -> impl Strategy<Value = Command> {
+    let request = prop_oneof![
+        1 => Just(Request::OpenSession),
+        1 => Just(Request::CloseSession),
+        12 => prop::collection::vec(op(), 1..5).prop_map(Request::Write),
+    ];
+    (0..5_000i64, 1..4i64, request).prop_map(|(time_ms, session, request)| Command {
+        time_ms,
+        session: SessionId(session),
+        request,
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_tree_does_what_the_model_does(
+        commands in prop::collection::vec(command(), 1..60),
+    ) {
+        let (mut tree, mut model) = (Tree::new(), Model::new());
+        for _ in 0..2 {
+            let opening =
+                Command { time_ms: 0, session: SessionId::NONE, request: Request::OpenSession };
+            prop_assert_eq!(tree.apply(&opening).result, model.apply(&opening));
+        }
+        for command in &commands {
+            let outcome = tree.apply(command);
+            prop_assert_eq!(outcome.result, model.apply(command), "{:?}", command);
+            model.check(&tree)?;
+        }
+        // A tree that was decoded goes on as the one that was encoded; equality has its estimate
+        // of bytes in it, which decoding counts anew.
+        let mut bytes = Vec::new();
+        encode_tree(&tree, &mut bytes);
+        prop_assert_eq!(decode_tree(&bytes), Ok(tree));
+    }
+}

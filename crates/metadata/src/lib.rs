@@ -1,0 +1,18 @@
+//! The cluster's metadata: where it is kept, how it is written, and the picture of it that brokers
+//! answer from.
+//!
+//! Owns: the seam to the tree of znodes ([`tree`]) and its provider in this process ([`BuiltIn`]),
+//! the text of each znode ([`znodes`]), the operations on the cluster that a controller and its
+//! brokers carry out on them ([`admin`]), and the immutable [`ClusterMetadata`]. Must not know:
+//! clients' sockets, requests, logs.
+
+pub mod admin;
+mod builtin;
+mod cluster;
+mod shared_map;
+pub mod tree;
+pub mod znodes;
+
+pub use builtin::BuiltIn;
+pub use cluster::{Broker, ClusterMetadata, Config, Partition, Topic};
+pub use tree::{Tree, TreeError};

@@ -1,0 +1,123 @@
+//! The cluster's metadata over the built-in keeper on a disk in memory.
+
+mod cluster;
+mod configs;
+mod contract;
+mod operations;
+mod topics;
+mod znodes;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_fake::{Crash, FakeDisk};
+use ottla_keeper::{DirectoryId, Keeper, Limits, Voter};
+use ottla_metadata::admin::{self, Controller, Election};
+use ottla_metadata::znodes::{BrokerRegistration, Endpoint, SecurityProtocol};
+use ottla_metadata::{BuiltIn, Tree};
+use ottla_record::{BrokerId, Uuid};
+use ottla_runtime::{Clock, Spawner};
+
+const NOW_MS: i64 = 1_700_000_000_000;
+const ME: BrokerId = BrokerId(1);
+
+struct FixedClock;
+
+impl Clock for FixedClock {
+    fn wall_ms(&self) -> i64 {
+        NOW_MS
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// One node: its disk, its keeper and its session.
+struct Node {
+    disk: Arc<FakeDisk>,
+    keeper: Arc<Keeper>,
+    tree: Arc<dyn Tree>,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self::on(FakeDisk::with_dir("/data"))
+    }
+
+    fn on(disk: Arc<FakeDisk>) -> Self {
+        let voter = Voter { id: 1, directory: DirectoryId([7; 16]) };
+        let dir = Path::new("/data/keeper");
+        let clock = Arc::new(FixedClock);
+        let keeper = Keeper::open(disk.clone(), dir, voter, clock, Limits::default()).unwrap();
+        let keeper = Arc::new(keeper);
+        let tree = session(&keeper);
+        Self { disk, keeper, tree }
+    }
+
+    /// A node whose broker has started.
+    async fn started() -> Self {
+        let node = Self::new();
+        node.start().await;
+        node
+    }
+
+    async fn start(&self) -> i64 {
+        admin::create_top_level_paths(&*self.tree).await.unwrap();
+        admin::get_or_create_cluster_id(&*self.tree, Uuid([3; 16])).await.unwrap();
+        admin::register_broker(&*self.tree, ME, &registration()).await.unwrap()
+    }
+
+    async fn elected(&self) -> Controller {
+        match Controller::elect(self.tree.clone(), ME, NOW_MS).await.unwrap() {
+            Election::Won(controller) => controller,
+            Election::Lost(other) => panic!("lost to {other}"),
+        }
+    }
+
+    /// The node after its process was killed and started again.
+    fn restarted(&self) -> Self {
+        Self::on(self.disk.after(Crash::Process))
+    }
+
+    fn text(&self, path: &str) -> String {
+        let data = self.keeper.read(|tree| tree.get(path)).expect(path).data;
+        String::from_utf8(data.unwrap_or_default().to_vec()).unwrap()
+    }
+
+    fn children(&self, path: &str) -> Vec<String> {
+        let names = |tree: &ottla_keeper::Tree| {
+            tree.children(path).expect(path).map(str::to_owned).collect()
+        };
+        self.keeper.read(names)
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        self.keeper.read(|tree| tree.exists(path)).is_some()
+    }
+}
+
+/// A new session with a keeper.
+fn session(keeper: &Arc<Keeper>) -> Arc<dyn Tree> {
+    Arc::new(BuiltIn::connect(keeper.clone(), Spawner::current()).unwrap())
+}
+
+fn registration() -> BrokerRegistration {
+    BrokerRegistration {
+        endpoints: vec![Endpoint {
+            listener: "PLAINTEXT".to_owned(),
+            security_protocol: SecurityProtocol::Plaintext,
+            host: "h".to_owned(),
+            port: 9092,
+        }],
+        rack: None,
+        jmx_port: -1,
+        timestamp_ms: NOW_MS,
+        features: Default::default(),
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    ottla_runtime::task::block_on(test).unwrap();
+}
