@@ -1,0 +1,174 @@
+//! One hosted partition.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use ottla_log::{AppendError, Appended, Log, LogPosition, ReadError, Slice, TopicPartition};
+use ottla_record::{LeaderEpoch, Offset, Uuid, ValidBatch};
+use parking_lot::Mutex;
+
+use crate::watch::Watch;
+
+/// A partition that this broker leads.
+pub struct Partition {
+    name: TopicPartition,
+    topic_id: Uuid,
+    leader_epoch: LeaderEpoch,
+    log: Arc<Log>,
+    /// Set when the topic was deleted; whoever holds the partition still must let go.
+    gone: AtomicBool,
+    watches: Mutex<Watches>,
+}
+
+/// Who waits, and the numbers they chose.
+#[derive(Default)]
+struct Watches {
+    waiting: Vec<(Weak<Watch>, u32)>,
+    /// From this length on, those who gave up are thrown out before another comes in.
+    purge_at: usize,
+}
+
+impl Watches {
+    /// Kept without a look for those who gave up.
+    const PURGE_MIN: usize = 16;
+
+    fn push(&mut self, watch: &Arc<Watch>, index: u32) {
+        if self.waiting.len() >= self.purge_at.max(Self::PURGE_MIN) {
+            self.waiting.retain(|(watch, _)| watch.strong_count() > 0);
+            self.purge_at = 2 * self.waiting.len();
+        }
+        self.waiting.push((Arc::downgrade(watch), index));
+    }
+}
+
+impl Partition {
+    /// Hosts `log` as the leader of `leader_epoch`.
+    #[must_use]
+    pub fn new(
+        name: TopicPartition,
+        topic_id: Uuid,
+        leader_epoch: LeaderEpoch,
+        log: Arc<Log>,
+    ) -> Self {
+        let (gone, watches) = (AtomicBool::new(false), Mutex::default());
+        Self { name, topic_id, leader_epoch, log, gone, watches }
+    }
+
+    /// Topic and index.
+    #[must_use]
+    pub fn name(&self) -> &TopicPartition {
+        &self.name
+    }
+
+    /// The id of the topic.
+    #[must_use]
+    pub fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
+    /// The epoch that this broker leads in.
+    #[must_use]
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// Whether the topic was deleted.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// The end of what consumers may read.
+    #[must_use]
+    pub fn high_watermark(&self) -> LogPosition {
+        self.log.end()
+    }
+
+    /// The end of what `read_committed` consumers may read: the high watermark, since no
+    /// transaction can be open.
+    #[must_use]
+    pub fn last_stable_offset(&self) -> Offset {
+        self.high_watermark().offset
+    }
+
+    /// Appends a validated batch and wakes who waits for it.
+    pub fn append(&self, batch: &ValidBatch<'_>) -> Result<Appended, AppendError> {
+        let appended = self.log.append(batch, self.leader_epoch)?;
+        if !appended.duplicate {
+            self.notify();
+        }
+        Ok(appended)
+    }
+
+    /// Batches from `offset` up to the high watermark. See [`Log::read`].
+    pub fn read(
+        &self,
+        offset: Offset,
+        bytes_max: usize,
+        whole_first: bool,
+    ) -> Result<Slice, ReadError> {
+        self.log.read(offset, bytes_max, self.high_watermark(), whole_first)
+    }
+
+    /// Deletes, for readers, all records below `offset`.
+    pub fn delete_records(&self, offset: Offset) -> Offset {
+        let start = self.log.advance_log_start_offset(offset);
+        self.notify();
+        start
+    }
+
+    /// Leaves `watch` here until the partition moves: it is then told `index`. If the high watermark
+    /// is beyond `offset` already, it is told at once.
+    pub fn watch(&self, offset: Offset, watch: &Arc<Watch>, index: u32) {
+        self.watches.lock().push(watch, index);
+        // An append between the caller's read and the push found an empty queue: look again.
+        if self.high_watermark().offset > offset || self.is_gone() {
+            self.notify();
+        }
+    }
+
+    /// Marks the partition as deleted and wakes who waits for it.
+    pub fn mark_gone(&self) {
+        self.gone.store(true, Ordering::Release);
+        self.notify();
+    }
+
+    fn notify(&self) {
+        let watches = {
+            let mut watches = self.watches.lock();
+            if watches.waiting.is_empty() {
+                return;
+            }
+            std::mem::take(&mut watches.waiting)
+        };
+        for (watch, index) in watches {
+            if let Some(watch) = watch.upgrade() {
+                watch.notify(index);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_gave_up_are_thrown_out() {
+        let mut watches = Watches::default();
+        let patient: Vec<_> = (0..20).map(|_| Watch::new()).collect();
+        patient.iter().zip(0..).for_each(|(watch, index)| watches.push(watch, index));
+        for _ in 0..10_000 {
+            watches.push(&Watch::new(), 0);
+        }
+        assert!(watches.waiting.len() <= 2 * patient.len() + 1, "{}", watches.waiting.len());
+        let alive = watches.waiting.iter().filter(|(watch, _)| watch.strong_count() > 0);
+        assert_eq!(alive.count(), patient.len());
+    }
+}
