@@ -1,0 +1,417 @@
+//! The cluster as this node sees it, and the changes to it that this node makes.
+//!
+//! Owns: the picture that handlers answer from, and the order in which a change becomes visible:
+//! first the tree of znodes, then the logs, then the hosted partitions, then the picture. In a
+//! cluster of one, this node is the controller. Must not know: requests.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ottla_log::{BrokerLogDefaults, DirectoryError, LogConfig, LogManager, TopicPartition};
+use ottla_metadata::admin::placement::{Start, TooFewBrokers, place};
+use ottla_metadata::admin::topic_name::{self, InvalidName};
+use ottla_metadata::admin::{
+    AddPartitionsError, AdminError, Controller, CreateTopicError, NewTopic,
+};
+use ottla_metadata::{ClusterMetadata, Config, Topic, Tree};
+use ottla_record::{BrokerId, PartitionId, Uuid};
+use ottla_replication::{HostedTopic, Partition, Partitions};
+use ottla_runtime::{World, task};
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+use crate::groups::GroupCoordinator;
+use crate::topics::OFFSETS_TOPIC;
+
+/// The cluster.
+pub(crate) struct Cluster {
+    world: World,
+    broker: BrokerId,
+    tree: Arc<dyn Tree>,
+    controller: Controller,
+    picture: ArcSwap<ClusterMetadata>,
+    partitions: Arc<Partitions>,
+    logs: Arc<LogManager>,
+    defaults: BrokerLogDefaults,
+    groups: Arc<GroupCoordinator>,
+    /// One change at a time, so that pictures follow each other.
+    change: Mutex<()>,
+}
+
+/// How the partitions of a new topic are to be placed.
+#[derive(Clone, Debug)]
+pub(crate) enum Placement {
+    /// So many partitions with so many replicas, wherever.
+    Automatic { partitions: usize, replication_factor: usize },
+    /// Exactly so.
+    Manual(BTreeMap<PartitionId, Vec<BrokerId>>),
+}
+
+/// Why a change of topics was not made.
+#[derive(Debug)]
+pub(crate) enum ChangeError {
+    InvalidName(InvalidName),
+    /// Another topic differs only in `.` and `_`.
+    Collides {
+        with: String,
+    },
+    Exists,
+    Unknown,
+    TooFewBrokers(TooFewBrokers),
+    InvalidAssignment(String),
+    /// There are as many partitions already, or more.
+    NotMore {
+        have: usize,
+    },
+    Admin(AdminError),
+    /// The logs could not be made or removed.
+    Io(io::Error),
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidName(error) => error.fmt(f),
+            Self::Collides { with } => write!(
+                f,
+                "the name collides with the topic '{with}': '.' and '_' are the same in metric names"
+            ),
+            Self::Exists => f.write_str("a topic with this name exists already"),
+            Self::Unknown => f.write_str("there is no such topic"),
+            Self::TooFewBrokers(TooFewBrokers { replication_factor, brokers }) => write!(
+                f,
+                "replication factor {replication_factor} is not possible with {brokers} broker(s): \
+                 ask for 1 to {brokers}, or -1 for the default"
+            ),
+            Self::InvalidAssignment(what) => f.write_str(what),
+            Self::NotMore { have } => {
+                write!(f, "the topic has {have} partition(s) already; their number can only grow")
+            }
+            Self::Admin(error) => write!(f, "the change could not be written: {error}"),
+            Self::Io(error) => write!(f, "the partitions' logs could not be made: {error}"),
+        }
+    }
+}
+
+impl From<AdminError> for ChangeError {
+    fn from(error: AdminError) -> Self {
+        Self::Admin(error)
+    }
+}
+
+impl From<DirectoryError> for ChangeError {
+    fn from(error: DirectoryError) -> Self {
+        Self::Io(io::Error::other(error.to_string()))
+    }
+}
+
+impl From<io::Error> for ChangeError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What a [`Cluster`] is made of.
+pub(crate) struct Parts {
+    pub(crate) world: World,
+    pub(crate) broker: BrokerId,
+    pub(crate) tree: Arc<dyn Tree>,
+    pub(crate) controller: Controller,
+    pub(crate) partitions: Arc<Partitions>,
+    pub(crate) logs: Arc<LogManager>,
+    pub(crate) defaults: BrokerLogDefaults,
+    pub(crate) groups: Arc<GroupCoordinator>,
+}
+
+impl Cluster {
+    /// Takes over `picture`: finishes what an earlier stop left half done and hosts all partitions.
+    pub(crate) async fn start(parts: Parts, picture: ClusterMetadata) -> Result<Self, ChangeError> {
+        let Parts { world, broker, tree, controller, partitions, logs, defaults, groups } = parts;
+        let (picture, change) = (ArcSwap::from_pointee(picture), Mutex::default());
+        let cluster = Self {
+            world,
+            broker,
+            tree,
+            controller,
+            picture,
+            partitions,
+            logs,
+            defaults,
+            groups,
+            change,
+        };
+        for topic in cluster.controller.marked_for_deletion().await? {
+            cluster.finish_deletion(&topic).await?;
+        }
+        cluster.set_strays_aside()?;
+        let topics: Vec<Arc<Topic>> = cluster.metadata().topics().cloned().collect();
+        for topic in topics {
+            cluster.host(&topic).await?;
+        }
+        Ok(cluster)
+    }
+
+    /// The picture of the moment.
+    pub(crate) fn metadata(&self) -> Arc<ClusterMetadata> {
+        self.picture.load_full()
+    }
+
+    /// The tree that the metadata lives in.
+    pub(crate) fn tree(&self) -> &Arc<dyn Tree> {
+        &self.tree
+    }
+
+    /// The settings of a topic's logs.
+    pub(crate) fn log_config(&self, topic: &Topic) -> Arc<LogConfig> {
+        log_config(&self.defaults, &topic.name, &topic.config)
+    }
+
+    /// What a topic without overrides gets.
+    pub(crate) fn log_defaults(&self) -> &BrokerLogDefaults {
+        &self.defaults
+    }
+
+    /// Decides how a topic would be created, without creating it.
+    pub(crate) fn plan_topic(
+        &self,
+        name: &str,
+        placement: &Placement,
+        config: Config,
+    ) -> Result<NewTopic, ChangeError> {
+        let picture = self.metadata();
+        topic_name::validate(name).map_err(ChangeError::InvalidName)?;
+        if picture.topic(name).is_some() {
+            return Err(ChangeError::Exists);
+        }
+        if let Some(with) = topic_name::colliding(name, &picture) {
+            return Err(ChangeError::Collides { with: with.to_owned() });
+        }
+        let brokers = live_brokers(&picture);
+        let replicas = match placement {
+            Placement::Automatic { partitions, replication_factor } => {
+                let draw = || (self.world.random.next_u64() % brokers.len().max(1) as u64) as usize;
+                let start = Start { index: draw(), shift: draw() };
+                place(&brokers, PartitionId(0), *partitions, *replication_factor, start)
+                    .map_err(ChangeError::TooFewBrokers)?
+            }
+            Placement::Manual(replicas) => {
+                check_assignment(replicas, 0, &brokers)?;
+                replicas.clone()
+            }
+        };
+        let id = Uuid::from_random(self.world.random.bytes16());
+        Ok(NewTopic { name: name.to_owned(), id, replicas, config })
+    }
+
+    /// Creates a topic. When it returns, the topic can be written to.
+    pub(crate) async fn create_topic(
+        &self,
+        name: &str,
+        placement: &Placement,
+        config: Config,
+    ) -> Result<Arc<Topic>, ChangeError> {
+        let _change = self.change.lock().await;
+        let new = self.plan_topic(name, placement, config)?;
+        let live = live_brokers(&self.metadata());
+        let topic =
+            self.controller.create_topic(&new, &live).await.map_err(|error| match error {
+                CreateTopicError::InvalidName(error) => ChangeError::InvalidName(error),
+                CreateTopicError::Exists => ChangeError::Exists,
+                CreateTopicError::InvalidReplicas => {
+                    ChangeError::InvalidAssignment("partitions must be numbered from 0".into())
+                }
+                CreateTopicError::Admin(error) => ChangeError::Admin(error),
+            })?;
+        let partitions = topic.partitions.len();
+        info!(topic = name, id = %topic.id, partitions, "created topic");
+        self.publish(topic).await
+    }
+
+    /// Decides how many partitions would be added, without adding them.
+    pub(crate) fn plan_partitions(
+        &self,
+        name: &str,
+        count: usize,
+        assignments: Option<&[Vec<BrokerId>]>,
+    ) -> Result<BTreeMap<PartitionId, Vec<BrokerId>>, ChangeError> {
+        let picture = self.metadata();
+        let topic = picture.topic(name).ok_or(ChangeError::Unknown)?;
+        let have = topic.partitions.len();
+        if count <= have {
+            return Err(ChangeError::NotMore { have });
+        }
+        let brokers = live_brokers(&picture);
+        let first = &topic.partitions[0].replicas;
+        let Some(assignments) = assignments else {
+            let start = Start::after(&brokers, first);
+            return place(&brokers, PartitionId(have as i32), count - have, first.len(), start)
+                .map_err(ChangeError::TooFewBrokers);
+        };
+        if assignments.len() != count - have {
+            let (want, got) = (count - have, assignments.len());
+            let what = format!("{want} partition(s) are added and {got} assignment(s) were given");
+            return Err(ChangeError::InvalidAssignment(what));
+        }
+        let ids = (have as i32..).map(PartitionId);
+        let added: BTreeMap<_, _> = ids.zip(assignments.iter().cloned()).collect();
+        check_assignment(&added, have, &brokers)?;
+        Ok(added)
+    }
+
+    /// Gives a topic more partitions. When it returns, they can be written to.
+    pub(crate) async fn create_partitions(
+        &self,
+        name: &str,
+        count: usize,
+        assignments: Option<&[Vec<BrokerId>]>,
+    ) -> Result<Arc<Topic>, ChangeError> {
+        let _change = self.change.lock().await;
+        let added = self.plan_partitions(name, count, assignments)?;
+        let live = live_brokers(&self.metadata());
+        let topic =
+            self.controller.add_partitions(name, &added, &live).await.map_err(|e| match e {
+                AddPartitionsError::UnknownTopic => ChangeError::Unknown,
+                AddPartitionsError::InvalidReplicas => {
+                    ChangeError::InvalidAssignment("partitions must follow on the last one".into())
+                }
+                AddPartitionsError::Admin(error) => ChangeError::Admin(error),
+            })?;
+        info!(topic = name, partitions = topic.partitions.len(), "added partitions");
+        self.publish(topic).await
+    }
+
+    /// Deletes a topic and its logs.
+    pub(crate) async fn delete_topic(&self, name: &str) -> Result<(), ChangeError> {
+        let _change = self.change.lock().await;
+        if !self.controller.mark_for_deletion(name).await? {
+            return Err(ChangeError::Unknown);
+        }
+        // From here on it is deleted, whatever happens to this process.
+        self.picture.store(Arc::new(self.metadata().without_topic(name)));
+        self.partitions.release(name);
+        if name == OFFSETS_TOPIC {
+            self.groups.resign();
+        }
+        self.groups.groups().handle_topics_deleted(&[name]);
+        self.finish_deletion(name).await?;
+        info!(topic = name, "deleted topic");
+        Ok(())
+    }
+
+    async fn finish_deletion(&self, name: &str) -> Result<(), ChangeError> {
+        let (logs, topic) = (self.logs.clone(), name.to_owned());
+        task::blocking("delete-logs", move || {
+            let mut partitions = logs.partitions();
+            partitions.retain(|(partition, _)| partition.topic == topic);
+            partitions.iter().try_for_each(|(partition, _)| logs.delete(partition))
+        })
+        .await??;
+        Ok(self.controller.complete_deletion(name).await?)
+    }
+
+    async fn publish(&self, topic: Topic) -> Result<Arc<Topic>, ChangeError> {
+        let topic = Arc::new(topic);
+        self.host(&topic).await?;
+        self.picture.store(Arc::new(self.metadata().with_topic((*topic).clone())));
+        Ok(topic)
+    }
+
+    /// Opens the logs of the partitions that are ours and puts them into service.
+    async fn host(&self, topic: &Arc<Topic>) -> Result<(), ChangeError> {
+        let config = self.log_config(topic);
+        let (logs, hosted) = (self.logs.clone(), self.partitions.topic(&topic.name));
+        let (topic, broker) = (topic.clone(), self.broker);
+        let hosted = task::blocking("open-logs", move || {
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for (id, metadata) in (0..).map(PartitionId).zip(&topic.partitions) {
+                let present = hosted.as_ref().and_then(|topic| topic.partition(id)).cloned();
+                if present.is_some() || metadata.leader() != broker {
+                    partitions.push(present);
+                    continue;
+                }
+                let name = TopicPartition::new(&*topic.name, id);
+                let log = logs.get_or_create(&name, topic.id, config.clone())?;
+                log.set_config(config.clone());
+                let epoch = metadata.leader_epoch();
+                log.begin_epoch(epoch)?;
+                partitions.push(Some(Arc::new(Partition::new(name, topic.id, epoch, log))));
+            }
+            Ok::<_, io::Error>(HostedTopic { name: topic.name.clone(), id: topic.id, partitions })
+        })
+        .await??;
+        if *hosted.name == *OFFSETS_TOPIC {
+            self.groups.lead(&hosted).await;
+        }
+        self.partitions.host(hosted);
+        Ok(())
+    }
+
+    /// Logs that belong to no topic, or to an earlier topic of the same name, are kept for the
+    /// operator, out of the way.
+    fn set_strays_aside(&self) -> Result<(), ChangeError> {
+        let picture = self.metadata();
+        for (partition, id) in self.logs.partitions() {
+            let expected = picture.topic(&partition.topic).filter(|topic| {
+                let known = topic.partition(partition.partition).is_some();
+                known && id.is_none_or(|id| id == topic.id)
+            });
+            if expected.is_none() {
+                self.logs.set_aside(&partition)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The settings of a topic's logs; what is stored and bad is left out with a warning.
+pub(crate) fn log_config(
+    defaults: &BrokerLogDefaults,
+    topic: &str,
+    overrides: &Config,
+) -> Arc<LogConfig> {
+    let (config, errors) = LogConfig::from_stored(defaults, overrides);
+    for error in errors {
+        warn!(topic, %error, "ignored a stored setting of the topic");
+    }
+    Arc::new(config)
+}
+
+fn live_brokers(picture: &ClusterMetadata) -> Vec<BrokerId> {
+    picture.brokers().map(|broker| broker.id).collect()
+}
+
+/// Kafka's rules for a manual assignment: partitions `first`, `first + 1`…, the same number of
+/// replicas for each, no broker twice, none that does not live.
+fn check_assignment(
+    replicas: &BTreeMap<PartitionId, Vec<BrokerId>>,
+    first: usize,
+    brokers: &[BrokerId],
+) -> Result<(), ChangeError> {
+    let invalid = |what: String| Err(ChangeError::InvalidAssignment(what));
+    let factor = replicas.values().next().map_or(0, Vec::len);
+    for ((id, replicas), expected) in replicas.iter().zip(first as i32..) {
+        if id.0 != expected {
+            return invalid(format!("partition {expected} has no assignment"));
+        }
+        if replicas.is_empty() || replicas.len() != factor {
+            return invalid(format!(
+                "partition {id} has {} replicas, not {factor}",
+                replicas.len()
+            ));
+        }
+        for (at, broker) in replicas.iter().enumerate() {
+            if replicas[..at].contains(broker) {
+                return invalid(format!("partition {id} names broker {broker} twice"));
+            }
+            if !brokers.contains(broker) {
+                return invalid(format!(
+                    "partition {id} names broker {broker}, which is not alive"
+                ));
+            }
+        }
+    }
+    if factor == 0 { invalid("no partition was assigned".to_owned()) } else { Ok(()) }
+}

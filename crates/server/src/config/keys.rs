@@ -1,0 +1,184 @@
+//! The keys of a broker, beside those that give the defaults of topics (`ottla_log`).
+//!
+//! Names, ranges and defaults are those of Apache Kafka 3.9 where the doc of a key does not say
+//! otherwise. Every key here is read by some part of the server; the keys of Kafka that are not
+//! are in [`super::unserved`].
+
+use ottla_config::keys;
+
+use super::SecurityProtocol;
+
+keys! {
+    /// Who the broker is and where it listens, as given.
+    pub struct NodeKeys {
+        /// The id of this broker, the same as `node.id`. Kafka's default, -1, draws an id; here -1
+        /// is the same as unset, which is 1.
+        broker_id: i32 = Key::broker("broker.id").default("1").check(Check::AtLeast(-1));
+        /// The id of this broker, the same as `broker.id`.
+        node_id: i32 = Key::broker("node.id").default("1").check(Check::AtLeast(-1));
+        /// The rack of this broker, for consumers that read from the nearest replica.
+        broker_rack: Option<String> = Key::broker("broker.rack");
+        /// Where the broker listens: `name://host:port`, separated by commas. An empty host is
+        /// every interface, port 0 is any free port. Kafka's default is every interface.
+        listeners: String = Key::broker("listeners").default("PLAINTEXT://localhost:9092")
+            .check(Check::NotEmpty).update(Update::PerBroker);
+        /// What clients are told to connect to, by listener. Unset: the address that the client
+        /// itself has dialled (Kafka: the value of `listeners`).
+        advertised_listeners: Option<String> = Key::broker("advertised.listeners")
+            .update(Update::PerBroker);
+        /// The security protocol of each listener name: `name:protocol`, separated by commas.
+        listener_security_protocol_map: String = Key::broker("listener.security.protocol.map")
+            .default("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT")
+            .update(Update::PerBroker);
+        /// The listener for connections between brokers. Not together with
+        /// `security.inter.broker.protocol`.
+        inter_broker_listener_name: Option<String> = Key::broker("inter.broker.listener.name");
+        /// The security protocol, and so the listener, for connections between brokers.
+        security_inter_broker_protocol: SecurityProtocol =
+            Key::broker("security.inter.broker.protocol").default("PLAINTEXT");
+        /// The listeners that Kafka keeps for controllers. There is no such listener here: those
+        /// that are named are not opened.
+        controller_listener_names: Vec<String> = Key::broker("controller.listener.names")
+            .default("");
+    }
+}
+
+keys! {
+    /// Connections and requests.
+    pub struct NetworkConfig {
+        /// The threads that serve connections, from reading the request to writing the answer.
+        /// Unset: one for each core (Kafka: 3, beside its `num.io.threads`).
+        num_network_threads: Option<i32> = Key::broker("num.network.threads")
+            .check(Check::AtLeast(1));
+        /// The send buffer of a socket (`SO_SNDBUF`), in bytes; -1: the system's own, which grows
+        /// with the connection. Kafka's default is 102400, which stops that growth.
+        socket_send_buffer_bytes: i32 = Key::broker("socket.send.buffer.bytes").default("-1")
+            .check(Check::AtLeast(-1));
+        /// The receive buffer of a socket (`SO_RCVBUF`), in bytes; -1: the system's own, which grows
+        /// with the connection. Kafka's default is 102400, which stops that growth.
+        socket_receive_buffer_bytes: i32 = Key::broker("socket.receive.buffer.bytes")
+            .default("-1").check(Check::AtLeast(-1));
+        /// How many connections may wait to be accepted.
+        socket_listen_backlog_size: i32 = Key::broker("socket.listen.backlog.size").default("50")
+            .check(Check::AtLeast(1));
+        /// The largest request, in bytes; a larger one closes its connection.
+        socket_request_max_bytes: i32 = Key::broker("socket.request.max.bytes")
+            .default("104857600").check(Check::AtLeast(1));
+        /// The bytes of requests that may be in work at once; 0 or less: no limit. Beyond it no
+        /// further request is read. Kafka's default is -1.
+        queued_max_request_bytes: i64 = Key::broker("queued.max.request.bytes")
+            .default("268435456");
+        /// How many connections the broker holds at once; at the limit it accepts no further one.
+        max_connections: i32 = Key::broker("max.connections").default("2147483647")
+            .check(Check::AtLeast(0)).update(Update::ClusterWide);
+        /// How many connections one address may hold at once.
+        max_connections_per_ip: i32 = Key::broker("max.connections.per.ip").default("2147483647")
+            .check(Check::AtLeast(0)).update(Update::ClusterWide);
+        /// Other limits for single addresses: `address:count`, separated by commas. Addresses are
+        /// numeric (Kafka takes host names too).
+        max_connections_per_ip_overrides: String = Key::broker("max.connections.per.ip.overrides")
+            .default("").update(Update::ClusterWide);
+        /// After how long without a request a connection is closed, in milliseconds.
+        connections_max_idle_ms: i64 = Key::broker("connections.max.idle.ms").default("600000");
+        /// The most bytes of records that one fetch returns, whatever the client asks for.
+        fetch_max_bytes: i32 = Key::broker("fetch.max.bytes").default("57671680")
+            .check(Check::AtLeast(1024));
+        /// How many incremental fetch sessions are kept.
+        max_incremental_fetch_session_cache_slots: i32 =
+            Key::broker("max.incremental.fetch.session.cache.slots").default("1000")
+            .check(Check::AtLeast(0));
+        /// The most partitions in one answer to `DescribeTopicPartitions`.
+        max_request_partition_size_limit: i32 = Key::broker("max.request.partition.size.limit")
+            .default("2000").check(Check::AtLeast(1));
+    }
+}
+
+keys! {
+    /// The log directories and what is done to them from time to time.
+    pub struct StorageConfig {
+        /// The directory of the logs, where `log.dirs` is not set. Kafka's default is
+        /// `/tmp/kafka-logs`, which a reboot may empty.
+        log_dir: String = Key::broker("log.dir").default("./ottla-data").check(Check::NotEmpty);
+        /// The directories of the logs, separated by commas.
+        log_dirs: Option<String> = Key::broker("log.dirs");
+        /// The threads that recover, and at the end flush, the logs of one directory.
+        num_recovery_threads_per_data_dir: i32 = Key::broker("num.recovery.threads.per.data.dir")
+            .default("1").check(Check::AtLeast(1)).update(Update::ClusterWide);
+        /// How often logs are looked at for segments to delete, in milliseconds.
+        log_retention_check_interval_ms: i64 = Key::broker("log.retention.check.interval.ms")
+            .default("300000").check(Check::AtLeast(1));
+        /// How often the offsets up to which logs are on disk are written to a file, in
+        /// milliseconds.
+        log_flush_offset_checkpoint_interval_ms: i32 =
+            Key::broker("log.flush.offset.checkpoint.interval.ms").default("60000")
+            .check(Check::AtLeast(0));
+        /// How often the log start offsets are written to a file, in milliseconds.
+        log_flush_start_offset_checkpoint_interval_ms: i32 =
+            Key::broker("log.flush.start.offset.checkpoint.interval.ms").default("60000")
+            .check(Check::AtLeast(0));
+        /// How long the state of an idle producer is kept, in milliseconds.
+        producer_id_expiration_ms: i32 = Key::broker("producer.id.expiration.ms")
+            .default("86400000").check(Check::AtLeast(1)).update(Update::ClusterWide);
+    }
+}
+
+keys! {
+    /// How topics come and go.
+    pub struct TopicsConfig {
+        /// The partitions of a topic that is created without saying how many.
+        num_partitions: i32 = Key::broker("num.partitions").default("1").check(Check::AtLeast(1));
+        /// The replicas of a topic that is created without saying how many.
+        default_replication_factor: i32 = Key::broker("default.replication.factor").default("1")
+            .check(Check::AtLeast(1));
+        /// Whether a topic is created when a client asks for its metadata or writes to it.
+        auto_create_topics_enable: bool = Key::broker("auto.create.topics.enable").default("true");
+        /// Whether topics may be deleted.
+        delete_topic_enable: bool = Key::broker("delete.topic.enable").default("true");
+    }
+}
+
+keys! {
+    /// Consumer groups and their offsets.
+    pub struct GroupConfig {
+        /// The shortest session timeout that a member may ask for, in milliseconds.
+        group_min_session_timeout_ms: i32 = Key::broker("group.min.session.timeout.ms")
+            .default("6000");
+        /// The longest session timeout that a member may ask for, in milliseconds.
+        group_max_session_timeout_ms: i32 = Key::broker("group.max.session.timeout.ms")
+            .default("1800000");
+        /// How long a new group waits for further members, in milliseconds.
+        group_initial_rebalance_delay_ms: i32 = Key::broker("group.initial.rebalance.delay.ms")
+            .default("3000").check(Check::AtLeast(0));
+        /// The most members of a group.
+        group_max_size: i32 = Key::broker("group.max.size").default("2147483647")
+            .check(Check::AtLeast(1));
+        /// The partitions of `__consumer_offsets`. Not to be changed once the topic exists.
+        offsets_topic_num_partitions: i32 = Key::broker("offsets.topic.num.partitions")
+            .default("50").check(Check::AtLeast(1));
+        /// The replicas of `__consumer_offsets`. Kafka's default is 3, with which a single broker
+        /// cannot create the topic.
+        offsets_topic_replication_factor: i16 = Key::broker("offsets.topic.replication.factor")
+            .default("1").check(Check::AtLeast(1));
+        /// The segment size of `__consumer_offsets`, in bytes.
+        offsets_topic_segment_bytes: i32 = Key::broker("offsets.topic.segment.bytes")
+            .default("104857600").check(Check::AtLeast(1));
+        /// The codec of `__consumer_offsets`: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
+        offsets_topic_compression_codec: i32 = Key::broker("offsets.topic.compression.codec")
+            .default("0").check(Check::Between(0, 4));
+        /// How long the offsets of an empty group are kept, in minutes.
+        offsets_retention_minutes: i32 = Key::broker("offsets.retention.minutes").default("10080")
+            .check(Check::AtLeast(1));
+        /// How often offsets are looked at for expiry, in milliseconds.
+        offsets_retention_check_interval_ms: i64 =
+            Key::broker("offsets.retention.check.interval.ms").default("600000")
+            .check(Check::AtLeast(1));
+        /// The longest text that a client may store with an offset, in bytes.
+        offset_metadata_max_bytes: i32 = Key::broker("offset.metadata.max.bytes").default("4096");
+        /// How long a commit of offsets may wait for its replicas, in milliseconds.
+        offsets_commit_timeout_ms: i32 = Key::broker("offsets.commit.timeout.ms").default("5000")
+            .check(Check::AtLeast(1));
+        /// How many bytes are read at once when offsets are loaded.
+        offsets_load_buffer_size: i32 = Key::broker("offsets.load.buffer.size").default("5242880")
+            .check(Check::AtLeast(1));
+    }
+}

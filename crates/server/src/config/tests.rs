@@ -1,0 +1,395 @@
+use super::*;
+
+fn load(text: &str) -> Result<(BrokerConfig, Vec<Warning>), Vec<ConfigError>> {
+    BrokerConfig::load(Sources::new().properties("server.properties", text))
+}
+
+fn good(text: &str) -> BrokerConfig {
+    load(text).unwrap().0
+}
+
+fn warnings(text: &str) -> String {
+    lines(load(text).unwrap().1)
+}
+
+fn errors(text: &str) -> String {
+    lines(load(text).map(|_| ()).unwrap_err())
+}
+
+fn lines<T: ToString>(items: Vec<T>) -> String {
+    items.iter().map(|item| item.to_string() + "\n").collect()
+}
+
+#[test]
+fn an_empty_configuration_is_a_broker_on_localhost() {
+    let (config, warnings) = BrokerConfig::load(Sources::new()).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(config.id, BrokerId(1));
+    let address = Address { host: "localhost".into(), port: 9092 };
+    let plaintext = Listener {
+        name: "PLAINTEXT".into(),
+        protocol: SecurityProtocol::Plaintext,
+        bind: address,
+        advertised: None,
+    };
+    assert_eq!(config.listeners.all, [plaintext]);
+    assert_eq!(config.log_dirs, [PathBuf::from("./ottla-data")]);
+    assert_eq!(config.topics.num_partitions, 1);
+    assert_eq!(config.log_defaults.config().segment_bytes, 1 << 30);
+    assert!(config.log_defaults.config().flush_before_ack);
+}
+
+/// The settings of `config/server.properties` of Kafka 3.9, without `zookeeper.connect`.
+#[test]
+fn the_stock_file_of_kafka_with_zookeeper_loads() {
+    let text = "\
+broker.id=0
+num.network.threads=3
+num.io.threads=8
+socket.send.buffer.bytes=102400
+socket.receive.buffer.bytes=102400
+socket.request.max.bytes=104857600
+log.dirs=/tmp/kafka-logs
+num.partitions=1
+num.recovery.threads.per.data.dir=1
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+#log.retention.bytes=1073741824
+log.retention.hours=168
+log.retention.check.interval.ms=300000
+zookeeper.connection.timeout.ms=18000
+group.initial.rebalance.delay.ms=0
+";
+    assert_eq!(
+        warnings(text),
+        "\
+num.io.threads has no effect: requests are served by the threads of num.network.threads (server.properties:3)
+transaction.state.log.min.isr has no effect: transactions are not served so far, InitProducerId with a transactional.id is refused (server.properties:12)
+transaction.state.log.replication.factor has no effect: transactions are not served so far, InitProducerId with a transactional.id is refused (server.properties:11)
+zookeeper.connection.timeout.ms has no effect: metadata is kept by this broker itself, in the built-in keeper (server.properties:16)
+"
+    );
+    let config = good(text);
+    assert_eq!((config.id, config.network.num_network_threads), (BrokerId(0), Some(3)));
+    assert_eq!(config.log_defaults.config().retention_ms, 604_800_000);
+    assert_eq!(
+        errors("zookeeper.connect=localhost:2181"),
+        "\
+zookeeper.connect cannot be used: metadata is kept by this broker itself, in the built-in keeper, and an outer ZooKeeper cannot be used so far; remove the key, or keep this broker out of that cluster (server.properties:1)
+"
+    );
+}
+
+/// The settings of `config/server.properties` of Kafka 4.
+#[test]
+fn the_stock_file_of_kafka_with_kraft_loads() {
+    let text = "\
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=localhost:9093
+listeners=PLAINTEXT://:9092,CONTROLLER://:9093
+inter.broker.listener.name=PLAINTEXT
+advertised.listeners=PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+num.network.threads=3
+num.io.threads=8
+socket.send.buffer.bytes=102400
+socket.receive.buffer.bytes=102400
+socket.request.max.bytes=104857600
+log.dirs=/tmp/kraft-combined-logs
+num.partitions=1
+num.recovery.threads.per.data.dir=1
+offsets.topic.replication.factor=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+log.retention.hours=168
+log.segment.bytes=1073741824
+log.retention.check.interval.ms=300000
+";
+    let (config, warnings) = load(text).unwrap();
+    let shown: Vec<_> = config
+        .listeners
+        .all
+        .iter()
+        .map(|l| format!("{} {} {}", l.name, l.bind, l.advertised.as_ref().unwrap()))
+        .collect();
+    assert_eq!(shown, ["PLAINTEXT :9092 localhost:9092"]);
+    let warned: Vec<_> = warnings
+        .iter()
+        .map(|warning| match warning {
+            Warning::NoEffect { key, .. } => key.as_str(),
+            other => panic!("{other}"),
+        })
+        .collect();
+    assert_eq!(
+        warned,
+        [
+            "controller.quorum.bootstrap.servers",
+            "num.io.threads",
+            "process.roles",
+            "share.coordinator.state.topic.min.isr",
+            "share.coordinator.state.topic.replication.factor",
+            "transaction.state.log.min.isr",
+            "transaction.state.log.replication.factor",
+        ]
+    );
+}
+
+#[test]
+fn what_would_divide_a_cluster_or_drop_protection_is_refused() {
+    for text in [
+        "process.roles=broker",
+        "process.roles=controller",
+        "controller.quorum.voters=1@a:9093,2@b:9093,3@c:9093",
+        "zookeeper.connect=a:2181/kafka",
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "remote.log.storage.system.enable=true",
+        "config.providers=file",
+        "create.topic.policy.class.name=a.B",
+        "listeners=SSL://:9093",
+    ] {
+        assert!(load(text).is_err(), "{text}");
+    }
+    for text in ["authorizer.class.name=", "remote.log.storage.system.enable=false"] {
+        assert_eq!(warnings(text), "", "{text}");
+    }
+}
+
+#[test]
+fn all_errors_come_at_once_and_say_where() {
+    let text = "\
+num.partitions=zero
+log.retention.hours=0
+broker.id=1
+node.id=2
+queued.max.request.bytes=1
+group.min.session.timeout.ms=9
+group.max.session.timeout.ms=8
+max.connections.per.ip=0
+log.dirs = , ,
+offsets.topic.compression.codec=9
+listeners=PLAINTEXT:9092
+max.message.bytes=\\u00
+";
+    assert_eq!(
+        errors(text),
+        "\
+Malformed \\uXXXX encoding (server.properties:12)
+broker.id is 1 (server.properties:3) and node.id is 2 (server.properties:4): they must be equal, or one unset
+Invalid value zero for configuration num.partitions: Not a number of type INT (server.properties:1)
+Invalid value 9 for configuration offsets.topic.compression.codec: Value must be at least 0 and no more than 4 (server.properties:10)
+Invalid value 0 for configuration log.retention.hours: Value must be -1 (unlimited) or at least 1 (server.properties:2)
+Invalid value PLAINTEXT:9092 for configuration listeners: Must be name://host:port, such as PLAINTEXT://localhost:9092 (server.properties:11)
+Invalid value PLAINTEXT:9092 for configuration listeners: There must be a listener for clients, one that is not in controller.listener.names (server.properties:11)
+queued.max.request.bytes (1) must be at least socket.request.max.bytes (104857600), or 0 for no limit
+max.connections.per.ip can be 0 only if max.connections.per.ip.overrides names the addresses that may connect
+Invalid value , , for configuration log.dirs: At least one log directory must be named (server.properties:9)
+"
+    );
+    assert_eq!(
+        errors("group.min.session.timeout.ms=9\ngroup.max.session.timeout.ms=8"),
+        "group.min.session.timeout.ms (9) must be at most group.max.session.timeout.ms (8)\n"
+    );
+}
+
+#[test]
+fn bad_listeners_say_what_is_wrong() {
+    let cases = [
+        (
+            "listeners=PLAINTEXT://a:99999",
+            "PLAINTEXT://a:99999 for configuration listeners: 99999 is not a port, a number from 0 to 65535",
+        ),
+        (
+            "listeners=PLAINTEXT://a:1,plaintext://b:2",
+            "PLAINTEXT://a:1,plaintext://b:2 for configuration listeners: Each listener must have a different name, PLAINTEXT is there twice",
+        ),
+        (
+            "listeners=PLAINTEXT://a:1,X://b:1\nlistener.security.protocol.map=PLAINTEXT:PLAINTEXT,X:PLAINTEXT",
+            "PLAINTEXT://a:1,X://b:1 for configuration listeners: PLAINTEXT and X have the same port: only an IPv4 address and an IPv6 address may",
+        ),
+        (
+            "listeners=PLAINTEXT://a:1,X://b:2",
+            "PLAINTEXT://a:1,X://b:2 for configuration listeners: X has no protocol in listener.security.protocol.map",
+        ),
+        (
+            "listeners=PLAINTEXT://a:1,SASL_SSL://b:2",
+            "PLAINTEXT://a:1,SASL_SSL://b:2 for configuration listeners: SASL_SSL is a listener for SASL_SSL, only PLAINTEXT is served so far",
+        ),
+        (
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,X:TLS",
+            "X:TLS for configuration listener.security.protocol.map: Must be name:protocol, the protocol one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL",
+        ),
+        (
+            "advertised.listeners=PLAINTEXT://0.0.0.0:9092",
+            "PLAINTEXT://0.0.0.0:9092 for configuration advertised.listeners: Clients cannot connect to it: it must name one host and one port",
+        ),
+        (
+            "advertised.listeners=PLAINTEXT://:9092",
+            "PLAINTEXT://:9092 for configuration advertised.listeners: Clients cannot connect to it: it must name one host and one port",
+        ),
+        (
+            "advertised.listeners=OUTSIDE://h:9092",
+            "OUTSIDE://h:9092 for configuration advertised.listeners: OUTSIDE is not a name in listeners",
+        ),
+        (
+            "max.connections.per.ip.overrides=host:1",
+            "host:1 for configuration max.connections.per.ip.overrides: Must be address:count with a numeric address, such as 127.0.0.1:100",
+        ),
+        (
+            "security.inter.broker.protocol=TLS",
+            "TLS for configuration security.inter.broker.protocol: String must be one of: PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL",
+        ),
+    ];
+    for (text, expected) in cases {
+        let first = errors(text).lines().next().unwrap().to_string();
+        let line = if text.contains("\nlistener.security") { 1 } else { text.lines().count() };
+        assert_eq!(first, format!("Invalid value {expected} (server.properties:{line})"));
+    }
+    assert_eq!(
+        errors("inter.broker.listener.name=PLAINTEXT\nsecurity.inter.broker.protocol=PLAINTEXT"),
+        "inter.broker.listener.name and security.inter.broker.protocol cannot both be set\n"
+    );
+    assert_eq!(
+        errors("inter.broker.listener.name=inside"),
+        "inter.broker.listener.name asks for the listener INSIDE between brokers, the listeners are: PLAINTEXT\n"
+    );
+}
+
+#[test]
+fn listeners_are_typed() {
+    let config = good(
+        "listeners=inside://[::1]:9092, OUTSIDE://127.0.0.1:9092, ANY://:0\n\
+         listener.security.protocol.map=INSIDE:PLAINTEXT,outside:PLAINTEXT,ANY:PLAINTEXT,TLS:SSL\n\
+         advertised.listeners=OUTSIDE://[fe80::1%eth0]:19092\n\
+         inter.broker.listener.name=Inside\n",
+    );
+    let shown: Vec<_> = config
+        .listeners
+        .all
+        .iter()
+        .map(|l| {
+            let advertised = l.advertised.as_ref().map(ToString::to_string);
+            format!("{} {} {}", l.name, l.bind, advertised.unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        ["INSIDE [::1]:9092 ", "OUTSIDE 127.0.0.1:9092 [fe80::1%eth0]:19092", "ANY :0 "]
+    );
+    assert_eq!(config.listeners.inter_broker().name, "INSIDE");
+}
+
+#[test]
+fn a_typing_error_is_a_warning_that_names_the_key() {
+    assert_eq!(
+        warnings(
+            "log.retenton.hours=1\nnum.io.thread=3\nfavourite.colour=red\nssl.keystore.type=JKS"
+        ),
+        "\
+unknown configuration favourite.colour (server.properties:3)
+unknown configuration log.retenton.hours, did you mean log.retention.hours? (server.properties:1)
+unknown configuration num.io.thread, did you mean num.io.threads? (server.properties:2)
+ssl.keystore.type has no effect: only PLAINTEXT listeners are served so far (server.properties:4)
+"
+    );
+}
+
+#[test]
+fn a_broker_that_is_alone_is_told_what_it_cannot_do() {
+    assert_eq!(
+        warnings("default.replication.factor=3\noffsets.topic.replication.factor=3\nmin.insync.replicas=2"),
+        "\
+default.replication.factor is 3 and this broker is alone: such a topic cannot be created (server.properties:1)
+offsets.topic.replication.factor is 3 and this broker is alone: the topic of consumer groups' offsets cannot be created (server.properties:2)
+min.insync.replicas is 2 and this broker is alone: writes with acks=all will be refused (server.properties:3)
+"
+    );
+}
+
+#[test]
+fn every_key_can_be_set_in_the_environment() {
+    let mut variables = std::collections::BTreeMap::new();
+    for name in broker_keys().iter().map(|key| key.name).chain(unserved::names()) {
+        if let Some(other) = variables.insert(ottla_config::environment_name(name), name) {
+            panic!("{name} and {other} have the same variable");
+        }
+    }
+    let sources = Sources::new()
+        .properties("server.properties", "num.partitions=2\nbroker.id=5")
+        .environment([
+            ("OTTLA_NUM_PARTITIONS".to_string(), "3".to_string()),
+            ("OTTLA_LOG_RETENTION_MS".to_string(), "7".to_string()),
+        ])
+        .command_line(["log.dir=/data"]);
+    let (config, warnings) = BrokerConfig::load(sources).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(config.topics.num_partitions, 3);
+    assert_eq!(config.log_defaults.config().retention_ms, 7);
+    let origin = |key| config.origin(key).to_string();
+    assert_eq!(origin("num.partitions"), "environment OTTLA_NUM_PARTITIONS");
+    assert_eq!(origin("node.id"), "server.properties:2");
+    assert_eq!(origin("log.dir"), "command line");
+    assert_eq!(origin("log.dirs"), "default");
+}
+
+#[test]
+fn connection_limits_are_typed_and_an_id_of_minus_one_is_unset() {
+    let config = good("max.connections.per.ip.overrides=127.0.0.1:5, [::1]:6\nbroker.id=-1");
+    let limits: Vec<_> =
+        config.connections_per_ip.iter().map(|(ip, count)| format!("{ip} {count}")).collect();
+    assert_eq!((limits, config.id), (vec!["127.0.0.1 5".into(), "::1 6".into()], BrokerId(1)));
+}
+
+#[test]
+fn describe_lists_every_key_with_its_source() {
+    let config = good("num.partitions=3\nlog.retention.hours=1");
+    let entries = config.describe();
+    assert_eq!(entries.len(), broker_keys().len());
+    let shown = |name: &str| {
+        let entry = entries.iter().find(|entry| entry.name == name).unwrap();
+        let synonyms: Vec<_> = entry
+            .synonyms
+            .iter()
+            .map(|s| format!("{}:{}={}", s.source.code(), s.name, s.value.as_deref().unwrap()))
+            .collect();
+        let value = entry.value.as_deref().unwrap_or("null");
+        format!("{value} {} {} [{}]", entry.source.code(), entry.read_only, synonyms.join(" "))
+    };
+    assert_eq!(shown("num.partitions"), "3 4 true [4:num.partitions=3 5:num.partitions=1]");
+    assert_eq!(shown("log.retention.ms"), "null 5 false []");
+    assert_eq!(
+        shown("log.retention.hours"),
+        "1 4 true [4:log.retention.hours=1 5:log.retention.hours=168]"
+    );
+    assert_eq!(shown("broker.rack"), "null 5 true []");
+    assert_eq!(shown("max.connections"), "2147483647 5 false [5:max.connections=2147483647]");
+}
+
+#[test]
+fn every_declared_default_is_valid_and_printed_as_declared() {
+    for key in broker_keys() {
+        if let Some(text) = key.default {
+            assert_eq!(key.canonical(text).as_deref(), Some(text), "{}", key.name);
+        }
+        assert!(
+            unserved::find(key.name).is_none_or(|line| line.name.ends_with('*')),
+            "{}",
+            key.name
+        );
+    }
+}
+
+/// `OTTLA_GOLDEN=write` in the environment of the test writes the page anew.
+#[test]
+fn the_reference_page_is_up_to_date() {
+    let page = reference_page();
+    if std::env::var("OTTLA_GOLDEN").is_ok_and(|mode| mode == "write") {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/reference.md");
+        std::fs::write(path, &page).unwrap();
+    }
+    assert!(page == include_str!("reference.md"), "reference.md is not what the keys say");
+}

@@ -1,0 +1,71 @@
+//! DescribeLogDirs: what lies in which log directory (KIP-113).
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use ottla_log::DirectoryUsage;
+use ottla_protocol::ErrorCode;
+use ottla_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+use ottla_protocol::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use ottla_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
+use ottla_runtime::disk::Space;
+
+use crate::authorize::{Operation, Resource};
+use crate::call::{Call, Close};
+use crate::dispatch::Services;
+use crate::network::Reply;
+
+pub(crate) fn handle(mut call: Call<'_>, services: &Services) -> Result<Reply, Close> {
+    let request: DescribeLogDirsRequest<'_> = call.decode()?;
+    let principal = &call.client.principal;
+    if !services.authorizer.authorize(principal, Operation::Describe, Resource::Cluster) {
+        let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED.0;
+        return call.respond(&DescribeLogDirsResponse { error_code, ..Default::default() });
+    }
+    let usage = services.logs.usage();
+    let results = usage.iter().map(|directory| describe(directory, request.topics.as_deref()));
+    let results = results.collect();
+    call.respond(&DescribeLogDirsResponse { results, ..Default::default() })
+}
+
+fn describe(
+    directory: &DirectoryUsage,
+    wanted: Option<&[DescribableLogDirTopic<'_>]>,
+) -> DescribeLogDirsResult<'static> {
+    let is_wanted = |topic: &str, partition: i32| {
+        wanted.is_none_or(|topics| {
+            topics.iter().any(|t| t.topic == topic && t.partitions.contains(&partition))
+        })
+    };
+    let mut topics: BTreeMap<&str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
+    for (name, size) in &directory.logs {
+        let partition_index = name.partition.0;
+        if is_wanted(&name.topic, partition_index) {
+            topics.entry(&name.topic).or_default().push(DescribeLogDirsPartition {
+                partition_index,
+                partition_size: *size as i64,
+                ..Default::default()
+            });
+        }
+    }
+    // Kafka's -1 for what is not known.
+    let bytes = |of: fn(Space) -> u64| {
+        directory.space.map_or(-1, |space| i64::try_from(of(space)).unwrap_or(i64::MAX))
+    };
+    DescribeLogDirsResult {
+        error_code: ErrorCode::NONE.0,
+        log_dir: Cow::Owned(directory.path.display().to_string()),
+        topics: topics
+            .into_iter()
+            .map(|(name, partitions)| DescribeLogDirsTopic {
+                name: Cow::Owned(name.to_owned()),
+                partitions,
+            })
+            .collect(),
+        total_bytes: bytes(|space| space.total_bytes),
+        usable_bytes: bytes(|space| space.usable_bytes),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,18 @@
+//! LeaveGroup: members leave.
+
+use ottla_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
+
+use crate::authorize::Operation;
+use crate::call::{Call, Close};
+use crate::dispatch::Services;
+use crate::handler::groups::{authorize, respond};
+use crate::network::Reply;
+
+pub(crate) fn handle(mut call: Call<'_>, services: &Services) -> Result<Reply, Close> {
+    let request: LeaveGroupRequest<'_> = call.decode()?;
+    if let Err(code) = authorize(&call, services, Operation::Read, &request.group_id) {
+        return call.respond(&LeaveGroupResponse { error_code: code.0, ..Default::default() });
+    }
+    let answer = services.groups.groups().leave(call.version(), &request);
+    respond(call, answer)
+}

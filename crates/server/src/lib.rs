@@ -1,0 +1,22 @@
+//! A running node.
+//!
+//! Owns: listeners, dispatch, one handler file per api, waiting responses, fetch sessions, the
+//! order of starting and stopping. Must not know: how a record lies on the disk, how the keeper
+//! keeps its tree.
+
+mod advertise;
+mod authorize;
+mod call;
+mod cluster;
+pub mod config;
+mod dispatch;
+mod fetch;
+mod groups;
+mod handler;
+mod housekeeping;
+mod network;
+mod node;
+mod producer_ids;
+mod topics;
+
+pub use node::{Listening, Node, StartError};

@@ -1,0 +1,237 @@
+//! One connection: its task, from the first byte to the last.
+//!
+//! A frame is read into a buffer that is leased when the socket turns readable and given back when
+//! the request is done: an idle connection holds none. Requests are handled one at a time and
+//! answered in order, as in Kafka.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use ottla_runtime::net::Stream;
+use ottla_runtime::{Buffer, BufferPool, time};
+use tracing::{debug, info, warn};
+
+use crate::call::{Client, Close};
+use crate::dispatch::Services;
+use crate::network::budget::{FrameBudget, FrameLease};
+use crate::network::response::{Reply, Response};
+
+/// Bytes of the length that precedes each frame.
+const PREFIX: usize = 4;
+
+/// Up to this size a frame gets its buffer at once; beyond it, as its bytes arrive.
+const TRUSTED_FRAME_BYTES: usize = 1024 * 1024;
+
+/// What all connections of a node share.
+#[derive(Clone)]
+pub(crate) struct ConnectionSettings {
+    /// `socket.request.max.bytes`
+    pub(crate) frame_bytes_max: usize,
+    /// `connections.max.idle.ms`
+    pub(crate) idle: Duration,
+    pub(crate) budget: FrameBudget,
+}
+
+/// A client's connection.
+pub(crate) struct Connection {
+    stream: Box<dyn Stream>,
+    client: Client,
+    services: Arc<Services>,
+    settings: Arc<ConnectionSettings>,
+    pool: BufferPool,
+    /// The buffer of the last response, for the next one.
+    scratch: Vec<u8>,
+}
+
+/// Why a connection ended.
+enum End {
+    /// The client closed it between two requests.
+    Hangup,
+    /// It was silent for too long.
+    Idle,
+    /// The client sent what cannot be answered.
+    Violation(Close),
+    Io(io::Error),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Close> for End {
+    fn from(close: Close) -> Self {
+        Self::Violation(close)
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hangup => f.write_str("closed by the client"),
+            Self::Idle => f.write_str("idle for connections.max.idle.ms"),
+            Self::Violation(close) => close.fmt(f),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(
+        stream: Box<dyn Stream>,
+        client: Client,
+        services: Arc<Services>,
+        settings: Arc<ConnectionSettings>,
+        pool: BufferPool,
+    ) -> Self {
+        Self { stream, client, services, settings, pool, scratch: Vec::new() }
+    }
+
+    /// Serves the connection until it ends.
+    pub(crate) async fn run(mut self) {
+        let end = match self.serve().await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        let peer = self.client.peer;
+        match end {
+            End::Violation(close) if close.is_quiet() => {
+                debug!(%peer, reason = %close, "closed connection")
+            }
+            End::Violation(close) => warn!(%peer, reason = %close, "closed connection"),
+            End::Idle => info!(%peer, reason = %End::Idle, "closed connection"),
+            end => debug!(%peer, reason = %end, "connection ended"),
+        }
+    }
+
+    async fn serve(&mut self) -> Result<std::convert::Infallible, End> {
+        let mut idle = Idle::new(self.settings.idle);
+        loop {
+            idle.readable(&*self.stream).await?;
+            let mut buffer = self.pool.lease();
+            // A client that sends one request behind the other finds them handled without waiting.
+            while let Some(lease) = self.read_frame(&mut buffer, &mut idle).await? {
+                let len = frame_len(&buffer).map_or(0, |len| len as usize);
+                let reply = self.services.dispatch(
+                    &self.client,
+                    &buffer[PREFIX..PREFIX + len],
+                    &mut self.scratch,
+                )?;
+                buffer.consume(PREFIX + len);
+                // The bytes are in the log or decoded: who waits must not hold up who sends.
+                drop(lease);
+                match reply {
+                    Reply::Now(response) => self.write(response).await?,
+                    Reply::Later(answer) => {
+                        let response = answer.await?;
+                        self.write(response).await?;
+                    }
+                    Reply::Nothing => {}
+                }
+                idle.touch();
+                if buffer.is_empty() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Reads until the buffer holds a whole frame; `None` if there is nothing to read at all.
+    async fn read_frame(
+        &self,
+        buffer: &mut Buffer,
+        idle: &mut Idle,
+    ) -> Result<Option<FrameLease>, End> {
+        let mut lease = FrameLease::default();
+        loop {
+            let wanted = match frame_len(buffer) {
+                None => PREFIX,
+                Some(len) => {
+                    let wanted = PREFIX + self.check_frame_len(len)?;
+                    if buffer.len() >= wanted {
+                        return Ok(Some(lease));
+                    }
+                    if lease.is_empty() && wanted > BufferPool::INITIAL_BYTES {
+                        lease = self.settings.budget.lease(wanted).await;
+                    }
+                    wanted
+                }
+            };
+            let room = wanted.min(TRUSTED_FRAME_BYTES.max(2 * buffer.len()));
+            buffer.reserve_total(room.max(BufferPool::INITIAL_BYTES));
+            match self.stream.try_read(buffer.spare()) {
+                Ok(0) if buffer.is_empty() => return Err(End::Hangup),
+                Ok(0) => return Err(End::Violation(Close::truncated_frame(buffer.len()))),
+                Ok(read) => buffer.advance(read),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if buffer.is_empty() {
+                        return Ok(None);
+                    }
+                    idle.readable(&*self.stream).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn check_frame_len(&self, len: i32) -> Result<usize, End> {
+        let max = self.settings.frame_bytes_max;
+        match usize::try_from(len) {
+            Ok(bytes) if bytes <= max => Ok(bytes),
+            _ => Err(End::Violation(Close::frame_size(len, max))),
+        }
+    }
+
+    async fn write(&mut self, response: Response) -> Result<(), End> {
+        self.scratch = response.write(&*self.stream).await?;
+        Ok(())
+    }
+}
+
+/// The length of the frame at the front, once its four bytes are there.
+fn frame_len(buffer: &[u8]) -> Option<i32> {
+    buffer.first_chunk().map(|prefix| i32::from_be_bytes(*prefix))
+}
+
+/// Ends a connection on which nothing happens. The timer is moved only when it fires, so that a
+/// busy connection does not pay for it.
+struct Idle {
+    allowed: Duration,
+    last_active: time::Instant,
+    timer: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Idle {
+    fn new(allowed: Duration) -> Self {
+        let last_active = time::now();
+        let timer = Box::pin(time::sleep_until(last_active + allowed));
+        Self { allowed, last_active, timer }
+    }
+
+    fn touch(&mut self) {
+        self.last_active = time::now();
+    }
+
+    async fn readable(&mut self, stream: &dyn Stream) -> Result<(), End> {
+        poll_fn(|cx| {
+            if let Poll::Ready(ready) = stream.poll_readable(cx) {
+                return Poll::Ready(ready.map_err(End::Io));
+            }
+            while self.timer.as_mut().poll(cx).is_ready() {
+                let deadline = self.last_active + self.allowed;
+                if deadline <= time::now() {
+                    return Poll::Ready(Err(End::Idle));
+                }
+                self.timer = Box::pin(time::sleep_until(deadline));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}

@@ -1,0 +1,110 @@
+//! What goes back to a client.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+
+use ottla_log::Slice;
+use ottla_protocol::Encoder;
+use ottla_runtime::net::{self, Stream};
+
+use crate::call::Close;
+
+/// Below this many bytes of records, copying them behind the header costs less than `sendfile`.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
+
+/// What a handler answers.
+pub(crate) enum Reply {
+    /// The answer.
+    Now(Response),
+    /// The answer comes when something has happened.
+    Later(Pin<Box<dyn Future<Output = Result<Response, Close>> + Send>>),
+    /// The client expects no answer (Produce with acks=0).
+    Nothing,
+}
+
+/// A response frame: bytes, and slices of log files for the places that the bytes leave open.
+pub(crate) struct Response {
+    encoded: Encoder,
+    /// One for each splice of `encoded`, in order.
+    slices: Vec<Slice>,
+}
+
+impl Response {
+    pub(crate) fn new(encoded: Encoder, slices: Vec<Slice>) -> Self {
+        debug_assert_eq!(encoded.splices.len(), slices.len(), "each splice has its slice");
+        Self { encoded, slices }
+    }
+
+    /// Writes the frame and gives the buffer back for the next one.
+    pub(crate) async fn write(mut self, stream: &dyn Stream) -> io::Result<Vec<u8>> {
+        let file_bytes: usize = self.slices.iter().map(|slice| slice.len).sum();
+        if file_bytes > 0 && file_bytes < COPIED_BYTES_MAX {
+            self.fill_in()?;
+        }
+        let Self { encoded: Encoder { buf, splices }, slices } = self;
+        let mut written = 0;
+        for (splice, slice) in splices.iter().zip(&slices) {
+            write_all(stream, &buf[written..splice.at], true).await?;
+            written = splice.at;
+            send_slice(stream, slice).await?;
+        }
+        write_all(stream, &buf[written..], false).await?;
+        Ok(buf)
+    }
+
+    /// Puts the slices' bytes into the frame.
+    fn fill_in(&mut self) -> io::Result<()> {
+        let mut whole = Vec::with_capacity(self.encoded.total_len());
+        let mut copied = 0;
+        for (splice, slice) in self.encoded.splices.iter().zip(&self.slices) {
+            whole.extend_from_slice(&self.encoded.buf[copied..splice.at]);
+            copied = splice.at;
+            let start = whole.len();
+            whole.resize(start + slice.len, 0);
+            let read = slice.file.read_at(&mut whole[start..], slice.position)?;
+            if read < slice.len {
+                return Err(cut_short());
+            }
+        }
+        whole.extend_from_slice(&self.encoded.buf[copied..]);
+        self.encoded.buf = whole;
+        self.encoded.splices.clear();
+        self.slices.clear();
+        Ok(())
+    }
+}
+
+/// A log file became shorter than what the frame announced: the stream cannot be saved.
+fn cut_short() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "a log file ends before its published size")
+}
+
+async fn write_all(stream: &dyn Stream, mut bytes: &[u8], more: bool) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes, more) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                net::writable(stream).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn send_slice(stream: &dyn Stream, slice: &Slice) -> io::Result<()> {
+    let mut sent = 0;
+    while sent < slice.len {
+        let at = slice.position + sent as u64;
+        match stream.try_send_file(&*slice.file, at, slice.len - sent) {
+            Ok(0) => return Err(cut_short()),
+            Ok(n) => sent += n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                net::writable(stream).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,407 @@
+//! Starting and stopping a node.
+//!
+//! Order of starting: log directories are locked; the keeper elects itself; logs are opened; the
+//! broker registers; listeners are bound; only then is the first request read. Order of stopping:
+//! no more requests; logs are closed; the session ends; the directories are marked as clean.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use ottla_keeper::{DirectoryId, Keeper, Limits, OpenError, Voter, VoterId};
+use ottla_log::{DirectoryError, LogDirectory, LogManager};
+use ottla_metadata::admin::{
+    self, AdminError, Controller, Election, RegisterError, create_top_level_paths,
+    get_or_create_cluster_id, register_broker,
+};
+use ottla_metadata::znodes::{BrokerRegistration, Endpoint, SecurityProtocol};
+use ottla_metadata::{Broker, BuiltIn, ClusterMetadata, Topic, Tree, TreeError};
+use ottla_record::Uuid;
+use ottla_replication::Partitions;
+use ottla_runtime::net::{ListenOptions, Listener as Socket};
+use ottla_runtime::task::Worker;
+use ottla_runtime::{BufferPool, Spawner, Task, World, process, task};
+use tracing::warn;
+
+use crate::authorize::Authorizer;
+use crate::cluster::{ChangeError, Cluster, Parts, log_config};
+use crate::config::{self, BrokerConfig};
+use crate::dispatch::Services;
+use crate::fetch::SessionCache;
+use crate::groups::GroupCoordinator;
+use crate::housekeeping;
+use crate::network::{Acceptor, Admission, ConnectionSettings, FrameBudget};
+use crate::producer_ids::ProducerIds;
+use crate::topics::OFFSETS_TOPIC;
+
+/// The keeper's directory in the first log directory. Kafka passes over directories of this topic,
+/// and its own KRaft log would have the number 0.
+const KEEPER_DIR: &str = "__cluster_metadata-1";
+
+/// A node that serves.
+pub struct Node {
+    services: Arc<Services>,
+    logs: Arc<LogManager>,
+    tree: Arc<BuiltIn>,
+    listening: Vec<Listening>,
+    acceptors: Vec<Task<()>>,
+    housekeeping: Vec<Task<()>>,
+    /// Dropped last: connections end with their worker.
+    workers: Vec<Worker>,
+}
+
+/// Where a node listens.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// The listener's name.
+    pub listener: String,
+    /// The bound address.
+    pub address: SocketAddr,
+}
+
+/// Why a node did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A log directory cannot be used.
+    Directory(DirectoryError),
+    /// The keeper's directory cannot be used.
+    Keeper(OpenError),
+    /// The tree of znodes did not answer.
+    Tree(TreeError),
+    /// The broker could not register.
+    Register(RegisterError),
+    /// The cluster's metadata could not be read or completed.
+    Metadata(String),
+    /// A listener could not be bound.
+    Bind {
+        /// The listener, as configured.
+        listener: String,
+        /// What the system said.
+        error: io::Error,
+        /// Who listens there already, where the system tells.
+        holder: Option<String>,
+    },
+    /// A thread could not be started.
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(error) => error.fmt(f),
+            Self::Keeper(error) => error.fmt(f),
+            Self::Tree(error) => write!(f, "metadata: {error}"),
+            Self::Register(error) => error.fmt(f),
+            Self::Metadata(error) => write!(f, "metadata: {error}"),
+            Self::Bind { listener, error, holder: Some(holder) } => {
+                write!(f, "cannot listen on {listener}: {error}; {holder} listens there")
+            }
+            Self::Bind { listener, error, holder: None } => {
+                write!(f, "cannot listen on {listener}: {error}")
+            }
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<DirectoryError> for StartError {
+    fn from(error: DirectoryError) -> Self {
+        Self::Directory(error)
+    }
+}
+
+impl From<AdminError> for StartError {
+    fn from(error: AdminError) -> Self {
+        Self::Metadata(error.to_string())
+    }
+}
+
+impl From<ChangeError> for StartError {
+    fn from(error: ChangeError) -> Self {
+        Self::Metadata(error.to_string())
+    }
+}
+
+impl Node {
+    /// Starts a node on the runtime that this is called on, which becomes its control runtime.
+    pub async fn start(world: World, config: BrokerConfig) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let directories = config.log_dirs.iter();
+        let mut directories = directories
+            .map(|dir| LogDirectory::open(&world, dir, config.id))
+            .collect::<Result<Vec<_>, _>>()?;
+        let keeper_worker = Worker::start("ottla-keeper").map_err(StartError::Thread)?;
+        let spawner = keeper_worker.spawner();
+        let built_in = Arc::new(open_tree(&world, &config, &directories[0], spawner)?);
+        let tree: Arc<dyn Tree> = built_in.clone();
+
+        create_top_level_paths(&*tree).await?;
+        let new_id = Uuid::from_random(world.random.bytes16());
+        let cluster_id = get_or_create_cluster_id(&*tree, new_id).await?;
+        directories.iter_mut().try_for_each(|directory| directory.join(&cluster_id))?;
+        let picture = admin::load(&*tree).await?;
+        let logs = Arc::new(open_logs(&world, &config, directories, picture.clone()).await?);
+
+        let offsets_partitions = picture.topic(OFFSETS_TOPIC).map(|topic| topic.partitions.len());
+        let offsets_partitions = offsets_partitions
+            .map_or(config.group.offsets_topic_num_partitions, |partitions| partitions as i32);
+        let groups = Arc::new(GroupCoordinator::new(&config, offsets_partitions, &world));
+
+        let sockets = bind(&world, &config)?;
+        let (picture, controller) = join(&world, &config, &sockets, &tree, picture).await?;
+        let partitions = Arc::new(Partitions::new());
+        let parts = Parts {
+            world: world.clone(),
+            broker: config.id,
+            tree: tree.clone(),
+            controller,
+            partitions: partitions.clone(),
+            logs: logs.clone(),
+            defaults: config.log_defaults.clone(),
+            groups: groups.clone(),
+        };
+        let slots = config.network.max_incremental_fetch_session_cache_slots;
+        let services = Arc::new(Services {
+            config: config.clone(),
+            world,
+            authorizer: Authorizer,
+            cluster: Arc::new(Cluster::start(parts, picture).await?),
+            partitions,
+            logs: logs.clone(),
+            groups: groups.clone(),
+            producer_ids: ProducerIds::new(tree, config.id),
+            fetch_sessions: SessionCache::new(usize::try_from(slots).unwrap_or(0)),
+        });
+        let mut workers = vec![keeper_worker];
+        let network = start_workers(&config, &mut workers)?;
+        let (listening, acceptors) = accept(&services, network, sockets)?;
+        let mut housekeeping = housekeeping::start(&services);
+        housekeeping.push(Spawner::current().spawn(groups.drive()));
+        let tree = built_in;
+        Ok(Self { services, logs, tree, listening, acceptors, housekeeping, workers })
+    }
+
+    /// Where the node listens.
+    #[must_use]
+    pub fn listening(&self) -> &[Listening] {
+        &self.listening
+    }
+
+    /// The id of the cluster.
+    #[must_use]
+    pub fn cluster_id(&self) -> String {
+        self.services.cluster.metadata().cluster_id().to_owned()
+    }
+
+    /// How many topics there are.
+    #[must_use]
+    pub fn topic_count(&self) -> usize {
+        self.services.cluster.metadata().topic_count()
+    }
+
+    /// Stops: ends connections, closes logs, marks the directories as clean.
+    pub async fn stop(self) -> Result<(), DirectoryError> {
+        let Self { services, logs, tree, acceptors, housekeeping, workers, .. } = self;
+        drop((acceptors, housekeeping));
+        services.groups.groups().shut_down();
+        let closed = task::blocking("ottla-stop", move || {
+            if let Err(error) = tree.close() {
+                warn!(%error, "could not end the session with the keeper");
+            }
+            // Threads end, and with them connections: nothing is appended from here on.
+            drop(workers);
+            drop(services);
+            logs.close()
+        });
+        closed.await.map_err(|error| {
+            let path = Path::new("ottla-stop").to_owned();
+            DirectoryError::Io { path, error }
+        })?
+    }
+}
+
+fn open_tree(
+    world: &World,
+    config: &BrokerConfig,
+    directory: &LogDirectory,
+    spawner: &Spawner,
+) -> Result<BuiltIn, StartError> {
+    let dir = directory.path().join(KEEPER_DIR);
+    // Broker ids are not negative.
+    let id = VoterId::from(config.id.0.unsigned_abs());
+    let voter = Voter { id, directory: DirectoryId(directory.id().0) };
+    let (disk, clock) = (world.disk.clone(), world.clock.clone());
+    let keeper = Keeper::open(disk, &dir, voter, clock, Limits::default());
+    let keeper = keeper.map_err(StartError::Keeper)?;
+    BuiltIn::connect(Arc::new(keeper), spawner.clone()).map_err(StartError::Tree)
+}
+
+async fn open_logs(
+    world: &World,
+    config: &Arc<BrokerConfig>,
+    directories: Vec<LogDirectory>,
+    picture: ClusterMetadata,
+) -> Result<LogManager, StartError> {
+    let (world, config) = (world.clone(), config.clone());
+    let opened = task::blocking("open-logs", move || {
+        LogManager::open(&world, directories, |topic| {
+            let overrides = picture.topic(topic).map(|topic| topic.config.clone());
+            log_config(&config.log_defaults, topic, &overrides.unwrap_or_default())
+        })
+    });
+    Ok(opened.await.map_err(StartError::Thread)??)
+}
+
+/// A bound listener with its configuration.
+type Bound = (config::Listener, Box<dyn Socket>);
+
+fn bind(world: &World, config: &BrokerConfig) -> Result<Vec<Bound>, StartError> {
+    let network = &config.network;
+    let options = ListenOptions {
+        backlog: network.socket_listen_backlog_size.unsigned_abs(),
+        send_buffer: u32::try_from(network.socket_send_buffer_bytes).ok(),
+        receive_buffer: u32::try_from(network.socket_receive_buffer_bytes).ok(),
+    };
+    let bind_one = |listener: &config::Listener| {
+        let (host, port) = (&listener.bind.host, listener.bind.port);
+        let bound = world
+            .network
+            .resolve(host, port)
+            .and_then(|address| world.network.listen(address, options));
+        let socket = bound.map_err(|error| StartError::Bind {
+            listener: format!("{}://{}", listener.name, listener.bind),
+            holder: match error.kind() {
+                io::ErrorKind::AddrInUse => process::listener_of_port(port),
+                _ => None,
+            },
+            error,
+        })?;
+        Ok((listener.clone(), socket))
+    };
+    config.listeners.all.iter().map(bind_one).collect()
+}
+
+/// Registers the broker and makes it the controller. Returns the picture with both in it.
+async fn join(
+    world: &World,
+    config: &BrokerConfig,
+    sockets: &[Bound],
+    tree: &Arc<dyn Tree>,
+    picture: ClusterMetadata,
+) -> Result<(ClusterMetadata, Controller), StartError> {
+    let registration = registration(world, config, sockets);
+    let epoch =
+        register_broker(&**tree, config.id, &registration).await.map_err(StartError::Register)?;
+    let now_ms = world.clock.wall_ms();
+    let controller = match Controller::elect(tree.clone(), config.id, now_ms).await? {
+        Election::Won(controller) => controller,
+        Election::Lost(other) => {
+            let message = format!("broker {other} is the controller of this broker's own keeper");
+            return Err(StartError::Metadata(message));
+        }
+    };
+    controller.set_up_features().await?;
+    let mut picture = picture
+        .with_broker(Broker { id: config.id, epoch, registration })
+        .with_controller(Some(config.id), controller.epoch());
+    // What a crash in the middle of a creation left without a leader gets one.
+    let leaderless: Vec<Arc<Topic>> = picture
+        .topics()
+        .filter(|topic| topic.partitions.iter().any(|partition| partition.state.is_none()))
+        .cloned()
+        .collect();
+    for topic in leaderless {
+        if let Some(topic) = controller.elect_first_leaders(&topic, &[config.id]).await? {
+            picture = picture.with_topic(topic);
+        }
+    }
+    Ok((picture, controller))
+}
+
+fn registration(world: &World, config: &BrokerConfig, sockets: &[Bound]) -> BrokerRegistration {
+    let endpoints = sockets.iter().map(|(listener, socket)| {
+        let port = socket.local_addr().map_or(listener.bind.port, |address| address.port());
+        let (host, port) = match &listener.advertised {
+            Some(address) => (address.host.clone(), address.port),
+            // What a client elsewhere would dial is not known: it is told when it has dialled.
+            None if listener.bind.host.is_empty() => ("localhost".to_owned(), port),
+            None => (listener.bind.host.clone(), port),
+        };
+        let security_protocol = SecurityProtocol::parse(listener.protocol.word());
+        Endpoint {
+            listener: listener.name.clone(),
+            security_protocol: security_protocol.unwrap_or(SecurityProtocol::Plaintext),
+            host,
+            port,
+        }
+    });
+    BrokerRegistration {
+        endpoints: endpoints.collect(),
+        rack: config.rack.clone(),
+        jmx_port: -1,
+        timestamp_ms: world.clock.wall_ms(),
+        features: Default::default(),
+    }
+}
+
+/// Where connections may live.
+type Network = Vec<(Spawner, BufferPool)>;
+
+fn start_workers(config: &BrokerConfig, workers: &mut Vec<Worker>) -> Result<Network, StartError> {
+    let threads = match config.network.num_network_threads {
+        Some(threads) => threads.unsigned_abs() as usize,
+        None => task::available_parallelism(),
+    };
+    let mut network = Vec::with_capacity(threads);
+    for index in 0..threads {
+        let worker = Worker::start(&format!("ottla-net-{index}")).map_err(StartError::Thread)?;
+        network.push((worker.spawner().clone(), BufferPool::new()));
+        workers.push(worker);
+    }
+    Ok(network)
+}
+
+fn accept(
+    services: &Arc<Services>,
+    workers: Network,
+    sockets: Vec<Bound>,
+) -> Result<(Vec<Listening>, Vec<Task<()>>), StartError> {
+    let network = &services.config.network;
+    let admission = Arc::new(Admission::new(
+        network.max_connections,
+        network.max_connections_per_ip,
+        services.config.connections_per_ip.clone(),
+    ));
+    let settings = Arc::new(ConnectionSettings {
+        frame_bytes_max: network.socket_request_max_bytes.unsigned_abs() as usize,
+        idle: Duration::from_millis(network.connections_max_idle_ms.unsigned_abs()),
+        budget: FrameBudget::new(network.queued_max_request_bytes),
+    });
+    let (workers, next_worker) = (Arc::new(workers), Arc::new(AtomicUsize::new(0)));
+    let (mut listening, mut acceptors) = (Vec::new(), Vec::new());
+    for (listener, socket) in sockets {
+        let address = socket.local_addr().map_err(|error| StartError::Bind {
+            listener: listener.name.clone(),
+            error,
+            holder: None,
+        })?;
+        let acceptor = Acceptor {
+            name: Arc::from(&*listener.name),
+            listener: socket,
+            admission: admission.clone(),
+            workers: workers.clone(),
+            next_worker: next_worker.clone(),
+            services: services.clone(),
+            settings: settings.clone(),
+        };
+        listening.push(Listening { listener: listener.name, address });
+        acceptors.push(Spawner::current().spawn(acceptor.run()));
+    }
+    Ok((listening, acceptors))
+}
