@@ -1,0 +1,64 @@
+//! `ottla start`: a broker, until it is told to stop.
+
+use std::io;
+
+use clap::Args;
+use ottla_log::DirectoryError;
+use ottla_runtime::{World, process, signal};
+use ottla_server::config::BrokerConfig;
+use ottla_server::{Node, StartError};
+use tracing::{info, warn};
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::settings::SettingsArgs;
+
+#[derive(Args, Debug)]
+pub(crate) struct Start {
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+impl Start {
+    pub(crate) fn run(self) -> Outcome {
+        let (config, warnings) = self.settings.load()?;
+        for warning in warnings {
+            warn!("{warning}");
+        }
+        if let Err(error) = process::raise_file_limit() {
+            warn!(%error, "cannot raise the limit of open files");
+        }
+        super::block_on(serve(config))
+    }
+}
+
+async fn serve(config: BrokerConfig) -> Outcome {
+    let told = signal::termination();
+    tokio::pin!(told);
+    let node = tokio::select! {
+        node = Node::start(World::system(), config) => node.map_err(start_failure)?,
+        // Nothing was promised to anybody yet.
+        signal = &mut told => return signal.map(drop).map_err(signal_failure),
+    };
+    for listening in node.listening() {
+        info!(listener = listening.listener, address = %listening.address, "listening");
+    }
+    info!(cluster = node.cluster_id(), topics = node.topic_count(), "started");
+    let signal = told.await.map_err(signal_failure)?;
+    info!(signal, "stopping");
+    node.stop().await.map_err(|e| Failure::failed(format_args!("did not stop cleanly: {e}")))?;
+    info!("stopped");
+    Ok(())
+}
+
+fn signal_failure(error: io::Error) -> Failure {
+    Failure::failed(format_args!("cannot wait for signals: {error}"))
+}
+
+fn start_failure(error: StartError) -> Failure {
+    let in_use = match &error {
+        StartError::Directory(DirectoryError::InUse { .. }) => true,
+        StartError::Bind { error, .. } => error.kind() == io::ErrorKind::AddrInUse,
+        _ => false,
+    };
+    Failure::new(if in_use { Exit::InUse } else { Exit::Failed }, error)
+}
