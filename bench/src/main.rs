@@ -1,0 +1,205 @@
+//! Ottla's measures: beside the floor, and beside Apache Kafka. See README.md.
+#![allow(clippy::print_stdout, reason = "a command-line tool prints its tables")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a load comes from outside of the product: it has the machine's clock and sockets"
+)]
+
+mod comparison;
+mod floor;
+mod kafka;
+mod latency;
+mod load;
+mod process;
+mod report;
+mod wire;
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use comparison::{Comparison, Extent};
+use process::{Launch, Recipe, free_address};
+use report::{Goal, Machine, Report};
+
+const USAGE: &str = "usage: ottla-bench floor|kafka [OPTION]...
+  --broker PATH     the ottla binary; target/dist/ottla by default
+  --repeat N        rounds that count; 5 beside the floor and 3 beside Kafka by default
+  --kafka A,B       versions of Apache Kafka; 3.9.2,4.4.0 by default
+  --rt              latencies under SCHED_FIFO, where permitted: for a machine with other work
+  --quick           an eighth of the bytes, one round: to see that it works, not to quote
+  --out FILE        where the JSON goes";
+
+/// A run ends within twelve minutes, even on a machine with much other work.
+const LONGEST: Duration = Duration::from_secs(8 * 60);
+
+/// The command line.
+struct Options {
+    command: String,
+    broker: PathBuf,
+    repeat: Option<usize>,
+    kafka: Vec<String>,
+    real_time: bool,
+    quick: bool,
+    out: Option<PathBuf>,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Option<Self> {
+        let mut options = Self {
+            command: args.next()?,
+            broker: workspace().join("target/dist/ottla"),
+            repeat: None,
+            kafka: kafka::VERSIONS.map(str::to_owned).to_vec(),
+            real_time: false,
+            quick: false,
+            out: None,
+        };
+        while let Some(option) = args.next() {
+            match option.as_str() {
+                "--broker" => options.broker = args.next()?.into(),
+                "--repeat" => options.repeat = Some(args.next()?.parse().ok().filter(|&n| n > 0)?),
+                "--kafka" => options.kafka = args.next()?.split(',').map(str::to_owned).collect(),
+                "--rt" => options.real_time = true,
+                "--quick" => options.quick = true,
+                "--out" => options.out = Some(args.next()?.into()),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+}
+
+fn main() -> ExitCode {
+    let Some(options) = Options::parse(env::args().skip(1)) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    // A sleep may end 50 µs late by default. Threads inherit this; without it p50 is that worse.
+    if let Err(error) = fs::write("/proc/self/timerslack_ns", "1") {
+        eprintln!("latencies include the timer's slack: {error}");
+    }
+    let data = workspace().join(format!("target/bench/{}", std::process::id()));
+    let outcome = match options.command.as_str() {
+        "floor" => beside_floor(&options, &data),
+        "kafka" => beside_kafka(&options, &data),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => {
+            // What the brokers said; of use to nobody now.
+            let _ = fs::remove_dir_all(&data);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("ottla-bench: {error}\nwhat the brokers said is in {}", data.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn beside_floor(options: &Options, data: &Path) -> io::Result<()> {
+    let extent = Extent {
+        rounds: options.repeat.unwrap_or(5),
+        longest: LONGEST,
+        warm_up_rounds: 0,
+        starts: 5,
+        bytes_divisor: 1,
+        latency_seconds: 5,
+        real_time: options.real_time,
+    };
+    let recipes = [ottla(options, data)?, floor::recipe(&tools(), data)?];
+    compare(options, &recipes, extent, &floor::GOALS, "floor")
+}
+
+fn beside_kafka(options: &Options, data: &Path) -> io::Result<()> {
+    let extent = Extent {
+        rounds: options.repeat.unwrap_or(3),
+        longest: LONGEST,
+        // A JVM compiles what is hot: the first round shows several times its later cost, and
+        // the second still a quarter more.
+        warm_up_rounds: 2,
+        starts: 3,
+        bytes_divisor: 2,
+        latency_seconds: 5,
+        real_time: options.real_time,
+    };
+    let mut recipes = vec![ottla(options, data)?];
+    for version in &options.kafka {
+        recipes.push(kafka::recipe(version, &tools(), data)?);
+    }
+    compare(options, &recipes, extent, &[], "kafka")
+}
+
+/// Measures, prints the table and writes the JSON.
+fn compare(
+    options: &Options,
+    recipes: &[Recipe],
+    mut extent: Extent,
+    goals: &[Goal],
+    what: &str,
+) -> io::Result<()> {
+    if options.quick {
+        extent = Extent { rounds: 1, starts: 1, bytes_divisor: 8, latency_seconds: 2, ..extent };
+    }
+    let (machine, date) = (Machine::here()?, report::date()?);
+    let outcome = Comparison::run(recipes, extent);
+    for recipe in recipes {
+        // What is left over is under target/ and does no harm.
+        let _ = fs::remove_dir_all(&recipe.data);
+    }
+    let samples = outcome?;
+    let brokers = recipes.iter().map(|recipe| recipe.name.as_str()).collect();
+    let report = Report { brokers, samples: &samples, goals };
+    let out = options.out.clone().unwrap_or_else(|| {
+        // Only a comparison with Kafka at its full extent is worth keeping.
+        let kept = what == "kafka" && !options.quick;
+        let directory = if kept { "bench/results" } else { "target/bench" };
+        workspace().join(directory).join(format!("{date}-{what}.json"))
+    });
+    if let Some(directory) = out.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    fs::write(&out, format!("{:#}\n", report.json(&machine, &date)))?;
+    println!("{date}: {}\n\n{}", machine.caption(), report.markdown());
+    eprintln!("written to {}", out.display());
+    Ok(())
+}
+
+/// Ottla, which takes its configuration keys from the environment.
+fn ottla(options: &Options, data: &Path) -> io::Result<Recipe> {
+    let program = fs::canonicalize(&options.broker).map_err(|error| {
+        io::Error::new(error.kind(), format!("{}: {error}", options.broker.display()))
+    })?;
+    let address = free_address()?;
+    let data = data.join("ottla");
+    Ok(Recipe {
+        name: "Ottla".to_owned(),
+        address,
+        format: None,
+        start: Launch {
+            program,
+            args: vec!["start".into()],
+            env: vec![
+                ("OTTLA_LISTENERS", format!("PLAINTEXT://{address}").into()),
+                ("OTTLA_LOG_DIRS", data.clone().into()),
+            ],
+        },
+        data,
+    })
+}
+
+fn tools() -> PathBuf {
+    workspace().join("target/tools")
+}
+
+fn workspace() -> PathBuf {
+    let bench = Path::new(env!("CARGO_MANIFEST_DIR"));
+    bench.parent().unwrap_or(bench).to_owned()
+}
