@@ -1,0 +1,139 @@
+//! The broker under test: one that runs already, Ottla's binary, or Apache Kafka as the reference.
+//!
+//! Owns: the process and its data directory; both end with the value. Must not know: suites.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Outcome;
+use crate::install::Tools;
+
+/// A broker that takes no connection by then has failed to start.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const PROBE_INTERVAL: Duration = Duration::from_millis(20);
+const KAFKA_HEAP_MIB: u32 = 512;
+/// Any id will do for a cluster of one.
+const CLUSTER_ID: &str = "b3R0bGEtY29uZm9ybWFuYw";
+
+/// What a suite runs against.
+pub(crate) enum Target {
+    /// A broker that runs already, as `host:port`.
+    Running(String),
+    /// The path of an `ottla` binary.
+    Ottla(PathBuf),
+    /// A version of Apache Kafka out of [`crate::install::KAFKA`].
+    Kafka(&'static str),
+}
+
+/// A broker that takes connections.
+pub(crate) struct Broker {
+    /// As `host:port`.
+    pub(crate) bootstrap: String,
+    process: Option<Process>,
+}
+
+struct Process {
+    child: Child,
+    home: PathBuf,
+}
+
+impl Broker {
+    /// Starts the target on an empty data directory and a free port of the loopback.
+    pub(crate) fn start(target: &Target, tools: &Tools) -> Outcome<Self> {
+        if let Target::Running(bootstrap) = target {
+            return Ok(Self { bootstrap: bootstrap.clone(), process: None });
+        }
+        let port = free_port()?;
+        let bootstrap = format!("127.0.0.1:{port}");
+        let home = env::temp_dir().join(format!("ottla-conformance-{port}"));
+        fs::create_dir_all(&home)?;
+        let mut command = match target {
+            Target::Kafka(version) => kafka(version, port, &home, tools)?,
+            Target::Ottla(binary) => ottla(binary, &bootstrap, &home)?,
+            Target::Running(_) => unreachable!("returned above"),
+        };
+        let log = File::create(home.join("broker.log"))?;
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        let mut broker = Self { bootstrap, process: Some(Process { child, home }) };
+        broker.await_connection()?;
+        Ok(broker)
+    }
+
+    fn await_connection(&mut self) -> Outcome<()> {
+        let Some(Process { child, home }) = &mut self.process else { return Ok(()) };
+        let deadline = Instant::now() + START_TIMEOUT;
+        while TcpStream::connect(&self.bootstrap).is_err() {
+            if child.try_wait()?.is_some() || Instant::now() > deadline {
+                let log = fs::read_to_string(home.join("broker.log"))?;
+                return Err(format!("the broker did not start:\n{log}").into());
+            }
+            thread::sleep(PROBE_INTERVAL);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(Process { child, home }) = &mut self.process {
+            // Both fail only if the process has ended already, and a data directory left behind in
+            // the directory for temporary files does no harm.
+            let _ = child.kill();
+            let _ = child.wait();
+            let _ = fs::remove_dir_all(home);
+        }
+    }
+}
+
+/// Ottla takes its configuration keys from the environment.
+fn ottla(binary: &Path, address: &str, home: &Path) -> Outcome<Command> {
+    let binary =
+        fs::canonicalize(binary).map_err(|error| format!("{}: {error}", binary.display()))?;
+    let mut command = Command::new(binary);
+    command.arg("start").env("OTTLA_LISTENERS", format!("PLAINTEXT://{address}"));
+    command.env("OTTLA_LOG_DIRS", home.join("data"));
+    Ok(command)
+}
+
+/// One node that is broker and controller.
+fn kafka(version: &str, port: u16, home: &Path, tools: &Tools) -> Outcome<Command> {
+    let controller = free_port()?;
+    let properties = home.join("server.properties");
+    let text = format!(
+        "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={}
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+",
+        home.join("data").display()
+    );
+    fs::write(&properties, text)?;
+    let format = tools
+        .java(version, KAFKA_HEAP_MIB, "kafka.tools.StorageTool")
+        .args(["format", "-t", CLUSTER_ID, "-c"])
+        .arg(&properties)
+        .stdout(Stdio::null())
+        .status()?;
+    if !format.success() {
+        return Err(format!("formatting the storage of Kafka {version}: {format}").into());
+    }
+    let mut command = tools.java(version, KAFKA_HEAP_MIB, "kafka.Kafka");
+    command.arg(properties);
+    Ok(command)
+}
+
+fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}

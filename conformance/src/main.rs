@@ -1,0 +1,113 @@
+//! Clients that nobody here wrote, against a broker. See README.md.
+#![allow(clippy::print_stdout, reason = "a command-line tool prints its tables")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it drives foreign programs from outside of the product: the machine's clock, \
+              threads and sockets are the right ones"
+)]
+
+mod broker;
+mod client;
+mod flights;
+mod install;
+mod kcat;
+mod matrix;
+mod records;
+mod tools;
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use broker::{Broker, Target};
+use install::Tools;
+
+const USAGE: &str = "usage: conformance install|clients|flights|tools|all [OPTION]...
+  --broker PATH          start this ottla binary; target/release/ottla by default
+  --kafka 3.9|4          start Apache Kafka instead, the reference
+  --bootstrap HOST:PORT  use a broker that runs already
+  --only NAME,NAME       clients: only these
+  --rows N               flights: only the first N rows, and no consumer is killed";
+
+/// A suite's word for a failure: this is a program for people, who read it.
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// The command line.
+struct Options {
+    suite: String,
+    target: Target,
+    only: Option<Vec<String>>,
+    rows: Option<usize>,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Option<Self> {
+        let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/ottla");
+        let target = Target::Ottla(default.into());
+        let mut options = Self { suite: args.next()?, target, only: None, rows: None };
+        while let Some(option) = args.next() {
+            let value = args.next()?;
+            match option.as_str() {
+                "--broker" => options.target = Target::Ottla(value.into()),
+                "--bootstrap" => options.target = Target::Running(value),
+                "--kafka" => {
+                    let version = install::KAFKA.iter().find(|known| known.starts_with(&value))?;
+                    options.target = Target::Kafka(version);
+                }
+                "--only" => options.only = Some(value.split(',').map(str::to_owned).collect()),
+                "--rows" => options.rows = Some(value.parse().ok().filter(|&rows| rows > 0)?),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+}
+
+fn main() -> ExitCode {
+    let suites = ["install", "clients", "flights", "tools", "all"];
+    let Some(options) = Options::parse(env::args().skip(1))
+        .filter(|options| suites.contains(&options.suite.as_str()))
+    else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match run(&options) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failures) => {
+            println!("{failures} failures");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("conformance: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Outcome<usize> {
+    let tools = Tools::install()?;
+    if options.suite == "install" {
+        return Ok(0);
+    }
+    let clients = client::clients(options.only.as_deref())?;
+    let broker = Broker::start(&options.target, &tools)?;
+    // Milliseconds since the epoch; they also make the names of topics and groups new.
+    let now = i64::try_from(SystemTime::UNIX_EPOCH.elapsed()?.as_millis())?;
+    let work = env::temp_dir().join(format!("ottla-conformance-{now}"));
+    fs::create_dir_all(&work)?;
+    let runs = |suite: &str| options.suite == suite || options.suite == "all";
+    let mut failures = 0;
+    if runs("clients") {
+        failures += matrix::run(&broker, &tools, &clients, now, &work)?;
+    }
+    if runs("tools") {
+        failures += tools::run(&broker, &tools, now)?;
+    }
+    if runs("flights") {
+        failures += flights::run(&broker, &tools, options.rows, now, &work)?;
+    }
+    fs::remove_dir_all(work)?;
+    Ok(failures)
+}
