@@ -24,6 +24,7 @@ keys! {
     pub struct LogConfig {
         /// What becomes of old segments: `delete` drops them by age or size, `compact` keeps the
         /// last value of each key. Both may be set; with an empty list nothing is removed.
+        /// `compact` demands keys, but does not compact yet: all records are kept.
         cleanup_policy: CleanupPolicy = Key::topic("cleanup.policy").default("delete")
             .synonyms(&[BrokerSynonym::new("log.cleanup.policy")]);
         /// The codec of stored batches. `producer` keeps what the producer chose.
@@ -42,24 +43,25 @@ keys! {
             .check(Check::Between(-131_072, 22))
             .synonyms(&[BrokerSynonym::new("compression.zstd.level")]);
         /// How long a compacted log keeps tombstones and transaction markers, in milliseconds.
+        /// Not honoured yet: logs are not compacted.
         delete_retention_ms: i64 = Key::topic("delete.retention.ms").default("86400000")
             .check(Check::AtLeast(0))
             .synonyms(&[BrokerSynonym::new("log.cleaner.delete.retention.ms")]);
         /// How long the file of a removed segment stays on disk, in milliseconds, so that readers
         /// can finish.
+        /// Not honoured yet: the file goes at once, and who reads it reads on.
         file_delete_delay_ms: i64 = Key::topic("file.delete.delay.ms").default("60000")
             .check(Check::AtLeast(0))
             .synonyms(&[BrokerSynonym::new("log.segment.delete.delay.ms")]);
-        /// Whether a batch is on the disk (fsync) before it is acknowledged. With `false` an
-        /// acknowledged batch may still be in the page cache only, which is what Kafka does.
-        /// A key of Ottla.
-        flush_before_ack: bool = Key::topic("flush.before.ack").default("true")
-            .synonyms(&[BrokerSynonym::new("log.flush.before.ack")]);
         /// After how many records the log is flushed to disk.
+        /// Not honoured yet: the log is flushed every `log.flush.offset.checkpoint.interval.ms`,
+        /// and when it is closed.
         flush_messages: i64 = Key::topic("flush.messages").default("9223372036854775807")
             .check(Check::AtLeast(1))
             .synonyms(&[BrokerSynonym::new("log.flush.interval.messages")]);
         /// After how long the log is flushed to disk, in milliseconds.
+        /// Not honoured yet: the log is flushed every `log.flush.offset.checkpoint.interval.ms`,
+        /// and when it is closed.
         flush_ms: i64 = Key::topic("flush.ms").default("9223372036854775807")
             .check(Check::AtLeast(0))
             .synonyms(&[
@@ -100,10 +102,12 @@ keys! {
             .default("CreateTime")
             .synonyms(&[BrokerSynonym::new("log.message.timestamp.type")]);
         /// The share of a log that must be uncompacted before it is compacted.
+        /// Not honoured yet: logs are not compacted.
         min_cleanable_dirty_ratio: f64 = Key::topic("min.cleanable.dirty.ratio").default("0.5")
             .check(Check::Between(0, 1))
             .synonyms(&[BrokerSynonym::new("log.cleaner.min.cleanable.ratio")]);
         /// How long a record stays uncompacted at least, in milliseconds.
+        /// Not honoured yet: logs are not compacted.
         min_compaction_lag_ms: i64 = Key::topic("min.compaction.lag.ms").default("0")
             .check(Check::AtLeast(0))
             .synonyms(&[BrokerSynonym::new("log.cleaner.min.compaction.lag.ms")]);
@@ -112,6 +116,7 @@ keys! {
             .check(Check::AtLeast(1))
             .synonyms(&[BrokerSynonym::new("min.insync.replicas")]);
         /// Whether the file of a new segment gets its full size at once.
+        /// Not honoured yet: a file grows as it is written.
         preallocate: bool = Key::topic("preallocate").default("false")
             .synonyms(&[BrokerSynonym::new("log.preallocate")]);
         /// The size of a partition from which on old segments are deleted, in bytes; -1: no limit.
@@ -158,6 +163,7 @@ keys! {
             ]);
         /// Whether a replica that was not in sync may lead when no other is left, which loses
         /// acknowledged records.
+        /// Not honoured yet: a partition has one replica.
         unclean_leader_election_enable: bool = Key::topic("unclean.leader.election.enable")
             .default("false")
             .synonyms(&[BrokerSynonym::new("unclean.leader.election.enable")]);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ottla_config::Properties;
 use ottla_record::{BrokerId, Offset, PartitionId, Uuid};
 use ottla_runtime::World;
-use ottla_runtime::disk::{DirLock, LockError, read_file, replace_file};
+use ottla_runtime::disk::{DirLock, Disk, LockError, read_file, replace_file};
 
 use crate::checkpoint::{self, TopicPartition};
 
@@ -150,7 +150,7 @@ impl LogDirectory {
             let path = path.to_owned();
             move |error| DirectoryError::Io { path, error }
         };
-        world.disk.create_dir_all(path).map_err(failed(path))?;
+        make_dir(&*world.disk, path).map_err(failed(path))?;
         let lock = world.disk.lock(&path.join(LOCK)).map_err(|error| match error {
             LockError::Held { pid } => DirectoryError::InUse { dir: path.to_owned(), pid },
             LockError::Io(error) => failed(&path.join(LOCK))(error),
@@ -257,6 +257,15 @@ impl LogDirectory {
         replace_file(&*self.world.disk, &marker, br#"{"version":0,"brokerEpoch":-1}"#)
             .map_err(self.failed(CLEAN_MARKER))
     }
+}
+
+/// Makes a directory, if it is missing, that a power cut leaves.
+pub(crate) fn make_dir(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    if disk.exists(path) {
+        return Ok(());
+    }
+    disk.create_dir_all(path)?;
+    path.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))
 }
 
 /// Reads whose the directory is, or makes it this broker's if it is nobody's.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ottla_record::Timestamp;
-use ottla_runtime::disk::{Disk, File, OpenMode};
+use ottla_runtime::disk::{Disk, File, OpenMode, replace_file};
 
 /// Entries that gather in memory before they are written together.
 const PENDING_MAX: usize = 512;
@@ -96,13 +96,29 @@ pub(crate) struct Index<E> {
     pending: Vec<E>,
     last: Option<E>,
     entries_max: usize,
+    /// The file would be believed if it were there: it comes to be as a whole or not at all.
+    is_replacement: bool,
 }
 
 impl<E: Entry> Index<E> {
     /// An index without entries. A file at `path` is replaced when the first block is written.
     pub(crate) fn empty(disk: Arc<dyn Disk>, path: PathBuf, bytes_max: usize) -> Self {
-        let entries_max = bytes_max / E::SIZE;
-        Self { disk, path, file: None, written: 0, pending: Vec::new(), last: None, entries_max }
+        Self {
+            disk,
+            path,
+            file: None,
+            written: 0,
+            pending: Vec::new(),
+            last: None,
+            entries_max: bytes_max / E::SIZE,
+            is_replacement: false,
+        }
+    }
+
+    /// An index without entries, of a segment whose indexes are believed. It stays in memory until
+    /// it is sealed, and then replaces the file at `path`.
+    pub(crate) fn replacement(disk: Arc<dyn Disk>, path: PathBuf, bytes_max: usize) -> Self {
+        Self { is_replacement: true, ..Self::empty(disk, path, bytes_max) }
     }
 
     /// Opens the index at `path`; `None` if there is no such file, or one that no index can be.
@@ -159,7 +175,7 @@ impl<E: Entry> Index<E> {
     pub(crate) fn push(&mut self, entry: E) {
         self.pending.push(entry);
         self.last = Some(entry);
-        if self.pending.len() >= PENDING_MAX {
+        if self.pending.len() >= PENDING_MAX && !self.is_replacement {
             let _ = self.flush();
         }
     }
@@ -193,8 +209,7 @@ impl<E: Entry> Index<E> {
 
     /// Writes what has gathered. The file then has exactly the entries, no preallocated tail.
     fn flush(&mut self) -> io::Result<Arc<dyn File>> {
-        let mut bytes = Vec::with_capacity(self.pending.len() * E::SIZE);
-        self.pending.iter().for_each(|entry| entry.write(&mut bytes));
+        let bytes = self.pending_bytes();
         let end = self.written * E::SIZE;
         let file = self.open_file(OpenMode::Create)?;
         file.write_at(&[IoSlice::new(&bytes)], end as u64)?;
@@ -207,10 +222,20 @@ impl<E: Entry> Index<E> {
     /// Writes what has gathered and gives the file up, for the caller to sync it: the segment is
     /// sealed.
     pub(crate) fn seal(&mut self) -> io::Result<Arc<dyn File>> {
+        if self.is_replacement {
+            replace_file(&*self.disk, &self.path, &self.pending_bytes())?;
+            self.is_replacement = false;
+        }
         let file = self.flush()?;
         self.pending.shrink_to_fit();
         self.file = None;
         Ok(file)
+    }
+
+    fn pending_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.pending.len() * E::SIZE);
+        self.pending.iter().for_each(|entry| entry.write(&mut bytes));
+        bytes
     }
 
     fn entry(&mut self, position: usize) -> io::Result<E> {

@@ -20,6 +20,7 @@ use ottla_runtime::disk::read_file;
 use tracing::warn;
 
 use crate::LogConfig;
+use crate::directory::make_dir;
 use crate::leader_epochs::LeaderEpochs;
 use crate::leftovers;
 use crate::log::{LogPosition, Opening};
@@ -47,11 +48,7 @@ pub(crate) fn load(
     config: &LogConfig,
     opening: Opening,
 ) -> io::Result<Loaded> {
-    let disk = &*options.disk;
-    if !disk.exists(&options.dir) {
-        disk.create_dir_all(&options.dir)?;
-        options.dir.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))?;
-    }
+    make_dir(&*options.disk, &options.dir)?;
     let bases = leftovers::list_segments(options)?;
     let mut epochs = LeaderEpochs::open(options.disk.clone(), &options.dir)?;
     let mut loading = Loading { options, config, opening, epochs: &mut epochs };

@@ -128,10 +128,17 @@ impl Segment {
             None
         };
         let has_indexes = found.is_some();
-        let (offsets, times) = found.unwrap_or_else(|| {
-            let times = Index::empty(disk.clone(), time_path, bytes_max);
-            (Index::empty(disk.clone(), index_path, bytes_max), times)
-        });
+        let (offsets, times) = match found {
+            Some(found) => found,
+            None if trusted => (
+                Index::replacement(disk.clone(), index_path, bytes_max),
+                Index::replacement(disk.clone(), time_path, bytes_max),
+            ),
+            None => (
+                Index::empty(disk.clone(), index_path, bytes_max),
+                Index::empty(disk.clone(), time_path, bytes_max),
+            ),
+        };
         let last: Option<TimeEntry> = times.last();
         let summary = Summary {
             offsets,

@@ -14,8 +14,9 @@ use ottla_log::{BrokerLogDefaults, DirectoryError, LogConfig, LogManager, TopicP
 use ottla_metadata::admin::placement::{Start, TooFewBrokers, place};
 use ottla_metadata::admin::topic_name::{self, InvalidName};
 use ottla_metadata::admin::{
-    AddPartitionsError, AdminError, Controller, CreateTopicError, NewTopic,
+    AddPartitionsError, AdminError, Controller, CreateTopicError, NewTopic, update_config,
 };
+use ottla_metadata::znodes::ConfigEntity;
 use ottla_metadata::{ClusterMetadata, Config, Topic, Tree};
 use ottla_record::{BrokerId, PartitionId, Uuid};
 use ottla_replication::{HostedTopic, Partition, Partitions};
@@ -58,7 +59,9 @@ pub(crate) enum ChangeError {
     Collides {
         with: String,
     },
-    Exists,
+    Exists {
+        name: String,
+    },
     Unknown,
     TooFewBrokers(TooFewBrokers),
     InvalidAssignment(String),
@@ -79,7 +82,7 @@ impl fmt::Display for ChangeError {
                 f,
                 "the name collides with the topic '{with}': '.' and '_' are the same in metric names"
             ),
-            Self::Exists => f.write_str("a topic with this name exists already"),
+            Self::Exists { name } => write!(f, "Topic '{name}' already exists."),
             Self::Unknown => f.write_str("there is no such topic"),
             Self::TooFewBrokers(TooFewBrokers { replication_factor, brokers }) => write!(
                 f,
@@ -184,7 +187,7 @@ impl Cluster {
         let picture = self.metadata();
         topic_name::validate(name).map_err(ChangeError::InvalidName)?;
         if picture.topic(name).is_some() {
-            return Err(ChangeError::Exists);
+            return Err(ChangeError::Exists { name: name.to_owned() });
         }
         if let Some(with) = topic_name::colliding(name, &picture) {
             return Err(ChangeError::Collides { with: with.to_owned() });
@@ -219,7 +222,7 @@ impl Cluster {
         let topic =
             self.controller.create_topic(&new, &live).await.map_err(|error| match error {
                 CreateTopicError::InvalidName(error) => ChangeError::InvalidName(error),
-                CreateTopicError::Exists => ChangeError::Exists,
+                CreateTopicError::Exists => ChangeError::Exists { name: name.to_owned() },
                 CreateTopicError::InvalidReplicas => {
                     ChangeError::InvalidAssignment("partitions must be numbered from 0".into())
                 }
@@ -227,6 +230,12 @@ impl Cluster {
             })?;
         let partitions = topic.partitions.len();
         info!(topic = name, id = %topic.id, partitions, "created topic");
+        if self.log_config(&topic).cleanup_policy.compact && !topic_name::is_internal(name) {
+            warn!(
+                topic = name,
+                "cleanup.policy=compact does not compact yet: all records are kept"
+            );
+        }
         self.publish(topic).await
     }
 
@@ -281,6 +290,24 @@ impl Cluster {
             })?;
         info!(topic = name, partitions = topic.partitions.len(), "added partitions");
         self.publish(topic).await
+    }
+
+    /// Changes what is set for a topic, and puts it in force.
+    pub(crate) async fn alter_topic(
+        &self,
+        name: &str,
+        change: impl FnMut(&mut Config),
+    ) -> Result<(), ChangeError> {
+        let _change = self.change.lock().await;
+        let picture = self.metadata();
+        let topic = picture.topic(name).ok_or(ChangeError::Unknown)?;
+        let entity = ConfigEntity::Topic(name.to_owned());
+        let config = update_config(&*self.tree, &entity, change).await?;
+        info!(topic = name, ?config, "altered topic");
+        let topic = Topic { config: Arc::new(config), ..(**topic).clone() };
+        self.logs.set_config(name, &self.log_config(&topic));
+        self.picture.store(Arc::new(picture.with_topic(topic)));
+        Ok(())
     }
 
     /// Deletes a topic and its logs.

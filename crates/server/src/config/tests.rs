@@ -36,7 +36,6 @@ fn an_empty_configuration_is_a_broker_on_localhost() {
     assert_eq!(config.log_dirs, [PathBuf::from("./ottla-data")]);
     assert_eq!(config.topics.num_partitions, 1);
     assert_eq!(config.log_defaults.config().segment_bytes, 1 << 30);
-    assert!(config.log_defaults.config().flush_before_ack);
 }
 
 /// The settings of `config/server.properties` of Kafka 3.9, without `zookeeper.connect`.

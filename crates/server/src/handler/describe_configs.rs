@@ -32,7 +32,10 @@ pub(crate) fn handle(mut call: Call<'_>, services: &Services) -> Result<Reply, C
             let keys = resource.configuration_keys.as_ref();
             keys.is_none_or(|keys| keys.iter().any(|key| key == entry.name))
         };
-        let configs = entries.into_iter().filter(wanted).map(|entry| config(entry, &request, call.version()));
+        let configs = entries.into_iter().filter(wanted).map(|entry| {
+            // Settings of brokers cannot be altered yet, so each is as good as read-only.
+            config(entry, &request, call.version(), resource.resource_type != TOPIC)
+        });
         DescribeConfigsResult {
             error_code: code.0,
             error_message: message,
@@ -97,6 +100,7 @@ fn config(
     entry: Entry,
     request: &DescribeConfigsRequest<'_>,
     version: i16,
+    read_only: bool,
 ) -> DescribeConfigsResourceResult<'static> {
     let synonym = |synonym: ottla_config::Synonym| DescribeConfigsSynonym {
         name: Cow::Borrowed(synonym.name),
@@ -106,8 +110,7 @@ fn config(
     DescribeConfigsResourceResult {
         name: Cow::Borrowed(entry.name),
         value: entry.value.map(Cow::Owned),
-        // Nothing can be altered yet, so every broker setting is as good as read-only.
-        read_only: entry.read_only || entry.source != ottla_config::Source::Topic,
+        read_only: entry.read_only || read_only,
         // Only version 0 says so; later ones name the source.
         is_default: version == 0 && entry.source == ottla_config::Source::Default,
         config_source: entry.source.code(),

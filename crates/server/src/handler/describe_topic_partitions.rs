@@ -112,7 +112,10 @@ fn describe_partition(
         leader_epoch: partition.leader_epoch().0,
         replica_nodes: ids(&partition.replicas),
         isr_nodes: ids(partition.isr()),
-        // Eligible leader replicas are kept by no cluster with znodes: null is "not known".
+        // Eligible leader replicas are not kept in znodes. Kafka's own tools cannot read the null
+        // that would say so.
+        eligible_leader_replicas: Some(Vec::new()),
+        last_known_elr: Some(Vec::new()),
         ..Default::default()
     }
 }

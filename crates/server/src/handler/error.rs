@@ -25,7 +25,7 @@ impl From<ChangeError> for ApiError {
             ChangeError::InvalidName(_) | ChangeError::Collides { .. } => {
                 ErrorCode::INVALID_TOPIC_EXCEPTION
             }
-            ChangeError::Exists => ErrorCode::TOPIC_ALREADY_EXISTS,
+            ChangeError::Exists { .. } => ErrorCode::TOPIC_ALREADY_EXISTS,
             ChangeError::Unknown => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             ChangeError::TooFewBrokers(_) => ErrorCode::INVALID_REPLICATION_FACTOR,
             ChangeError::InvalidAssignment(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,

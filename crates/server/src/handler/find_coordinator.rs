@@ -40,7 +40,7 @@ pub(crate) fn handle(mut call: Call<'_>, services: &Arc<Services>) -> Result<Rep
     }
     call.respond_later(async move {
         let failure = match create_automatically(&finding.services, OFFSETS_TOPIC).await {
-            Ok(_) | Err(ChangeError::Exists) => None,
+            Ok(_) | Err(ChangeError::Exists { .. }) => None,
             Err(error) => {
                 tracing::error!(topic = OFFSETS_TOPIC, %error, "could not create the topic");
                 let message = format!("{OFFSETS_TOPIC} could not be created: {error}");

@@ -109,7 +109,7 @@ impl Answer {
         let mut failed = Vec::new();
         for name in missing {
             match topics::create_automatically(&self.services, &name).await {
-                Ok(_) | Err(ChangeError::Exists) => {}
+                Ok(_) | Err(ChangeError::Exists { .. }) => {}
                 Err(error) => failed.push((name, creation_error(&error))),
             }
         }

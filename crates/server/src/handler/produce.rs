@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use ottla_log::{AppendError, LogConfig, SequenceError};
+use ottla_log::{AppendError, CompressionType, LogConfig, SequenceError};
 use ottla_protocol::messages::produce_request::TopicProduceData;
 use ottla_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
@@ -31,6 +31,9 @@ const TOPIC_IDS_FROM: i16 = 13;
 /// The most that the records of a batch may take when they are unpacked for a look inside, unless
 /// four times `max.message.bytes` is more. It bounds the memory that a few bytes of a client cost.
 const UNPACKED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The level that stands for gzip's own.
+const GZIP_OWN_LEVEL: i32 = -1;
 
 /// Only this client may write to internal topics (`kafka-console-*` and the admin tools).
 const ADMIN_CLIENT: &str = "__admin_client";
@@ -169,7 +172,17 @@ impl Producing<'_> {
             self.check_version(batch)?;
         }
         let options = validation(&config, batch.as_ref(), self.now);
-        let valid = validate(records, &options).map_err(invalid_batch)?;
+        let mut valid = validate(records, &options).map_err(invalid_batch)?;
+        let rebuilt;
+        if let Some((codec, level)) = wanted_codec(&config)
+            && valid.batch().attributes().codec() != Some(codec)
+        {
+            rebuilt = valid
+                .batch()
+                .recompress(codec, level, UNPACKED_BYTES_MAX)
+                .map_err(|error| invalid_batch(InvalidBatch::Records(error)))?;
+            valid = validate(&rebuilt, &options).map_err(invalid_batch)?;
+        }
         let appended = partition.append(&valid).map_err(|error| append_error(partition, error))?;
         Ok(PartitionProduceResponse {
             index: partition.name().partition.0,
@@ -221,6 +234,21 @@ fn validation(
         key_required: config.cleanup_policy.compact,
         depth: if plain { Depth::Records } else { Depth::Header },
         max_decompressed_bytes: UNPACKED_BYTES_MAX.max(4 * config.max_message_bytes as usize),
+    }
+}
+
+/// The codec and level that the topic stores in, unless it is whatever the producer chose.
+fn wanted_codec(config: &LogConfig) -> Option<(Codec, Option<i32>)> {
+    match config.compression_type {
+        CompressionType::Producer => None,
+        CompressionType::Uncompressed => Some((Codec::None, None)),
+        CompressionType::Gzip => {
+            let level = config.compression_gzip_level;
+            Some((Codec::Gzip, (level != GZIP_OWN_LEVEL).then_some(level)))
+        }
+        CompressionType::Snappy => Some((Codec::Snappy, None)),
+        CompressionType::Lz4 => Some((Codec::Lz4, Some(config.compression_lz4_level))),
+        CompressionType::Zstd => Some((Codec::Zstd, Some(config.compression_zstd_level))),
     }
 }
 

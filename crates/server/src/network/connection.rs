@@ -235,3 +235,18 @@ impl Idle {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of_future<F: Future>(_: impl FnOnce(Connection) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_costs_little() {
+        let bytes = bytes_of_future(Connection::run);
+        assert!(bytes <= 2048, "the task of a connection takes {bytes} bytes");
+    }
+}
