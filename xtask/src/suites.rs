@@ -45,7 +45,7 @@ pub(crate) const BUILD_SHARE_S: u64 = 18 * 60;
 pub(crate) const INSTALL_SHARE_S: u64 = 6 * 60;
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 9] = [
+pub(crate) const SUITES: [Suite; 10] = [
     Suite {
         name: "tidy",
         shows: "layers, banned calls, sizes, manifests and docs",
@@ -68,10 +68,29 @@ pub(crate) const SUITES: [Suite; 9] = [
         name: "tests",
         shows: "the tests of every crate; proved with 50 times as many random cases",
         needs: Needs::Rust,
-        share_s: 420,
+        share_s: 390,
         program: Program::Tests,
-        args: &["--lib", "--bins", "--tests", "--no-fail-fast", "--", "--skip", "hostile::"],
+        args: &[
+            "--lib",
+            "--bins",
+            "--tests",
+            "--no-fail-fast",
+            "--",
+            "--skip",
+            "hostile::",
+            "--skip",
+            "kill::",
+        ],
         full_env: &[("PROPTEST_CASES", "12800")],
+    },
+    Suite {
+        name: "kill",
+        shows: "what was acknowledged is there once and in order after kill -9; proved with 20 kills",
+        needs: Needs::Rust,
+        share_s: 60,
+        program: Program::Tests,
+        args: &["--test", "it", "--no-fail-fast", "--", "kill::"],
+        full_env: &[("OTTLA_KILL_ROUNDS", "20")],
     },
     Suite {
         name: "hostile",
@@ -122,7 +141,7 @@ pub(crate) const SUITES: [Suite; 9] = [
         name: "tools",
         shows: "Kafka's own command-line tools",
         needs: Needs::ForeignClients,
-        share_s: 240,
+        share_s: 210,
         program: Program::Conformance,
         args: &["tools"],
         full_env: &[],

@@ -55,7 +55,7 @@ macro_rules! keys {
         impl $name {
             /// The keys, in the order of the fields.
             $vis const KEYS: &'static [$crate::Key] = {
-                #[allow(unused_imports)]
+                #[allow(unused_imports, reason = "not every table of keys needs all of them")]
                 use $crate::{BrokerSynonym, Check, Key, Update};
                 &[ $( $key.field::<$ty>().doc(concat!($($doc),+)), )+ ]
             };

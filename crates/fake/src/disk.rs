@@ -460,6 +460,10 @@ impl File for FakeFile {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }
+
+    fn is_resident(&self, _at: u64) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ keys! {
     /// does not say otherwise.
     pub struct LogConfig {
         /// What becomes of old segments: `delete` drops them by age or size, `compact` keeps the
-        /// last value of each key. Both may be set; with an empty list nothing is removed.
-        /// `compact` demands keys, but does not compact yet: all records are kept.
+        /// last value of each key; both may be set, or neither. `compact` does not compact yet:
+        /// it demands keys, and keeps all records.
         cleanup_policy: CleanupPolicy = Key::topic("cleanup.policy").default("delete")
             .synonyms(&[BrokerSynonym::new("log.cleanup.policy")]);
         /// The codec of stored batches. `producer` keeps what the producer chose.
@@ -42,26 +42,23 @@ keys! {
         compression_zstd_level: i32 = Key::topic("compression.zstd.level").default("3")
             .check(Check::Between(-131_072, 22))
             .synonyms(&[BrokerSynonym::new("compression.zstd.level")]);
-        /// How long a compacted log keeps tombstones and transaction markers, in milliseconds.
+        /// How long a compacted log keeps tombstones and markers, in milliseconds.
         /// Not honoured yet: logs are not compacted.
         delete_retention_ms: i64 = Key::topic("delete.retention.ms").default("86400000")
             .check(Check::AtLeast(0))
             .synonyms(&[BrokerSynonym::new("log.cleaner.delete.retention.ms")]);
-        /// How long the file of a removed segment stays on disk, in milliseconds, so that readers
-        /// can finish.
+        /// How long the file of a removed segment stays on disk, in milliseconds.
         /// Not honoured yet: the file goes at once, and who reads it reads on.
         file_delete_delay_ms: i64 = Key::topic("file.delete.delay.ms").default("60000")
             .check(Check::AtLeast(0))
             .synonyms(&[BrokerSynonym::new("log.segment.delete.delay.ms")]);
         /// After how many records the log is flushed to disk.
-        /// Not honoured yet: the log is flushed every `log.flush.offset.checkpoint.interval.ms`,
-        /// and when it is closed.
+        /// Not honoured yet: the log is flushed with each checkpoint.
         flush_messages: i64 = Key::topic("flush.messages").default("9223372036854775807")
             .check(Check::AtLeast(1))
             .synonyms(&[BrokerSynonym::new("log.flush.interval.messages")]);
         /// After how long the log is flushed to disk, in milliseconds.
-        /// Not honoured yet: the log is flushed every `log.flush.offset.checkpoint.interval.ms`,
-        /// and when it is closed.
+        /// Not honoured yet: the log is flushed with each checkpoint.
         flush_ms: i64 = Key::topic("flush.ms").default("9223372036854775807")
             .check(Check::AtLeast(0))
             .synonyms(&[
@@ -161,9 +158,8 @@ keys! {
                     .factor(HOUR_MS, "As `log.roll.ms`, in hours.")
                     .default("168").read_only(),
             ]);
-        /// Whether a replica that was not in sync may lead when no other is left, which loses
-        /// acknowledged records.
-        /// Not honoured yet: a partition has one replica.
+        /// Whether a replica that was not in sync may lead when no other is left. Not honoured
+        /// yet: a partition has one replica.
         unclean_leader_election_enable: bool = Key::topic("unclean.leader.election.enable")
             .default("false")
             .synonyms(&[BrokerSynonym::new("unclean.leader.election.enable")]);
@@ -568,8 +564,8 @@ mod tests {
     #[test]
     fn describe_gives_what_kafka_gives() {
         let broker = defaults(&[("log.retention.hours", "1"), ("log.segment.bytes", "2048")]);
-        let overrides =
-            map(&[("retention.ms", "5"), ("leader.replication.throttled.replicas", "*")]);
+        let throttled = "leader.replication.throttled.replicas";
+        let overrides = map(&[("retention.ms", "5"), (throttled, "*")]);
         let entries = LogConfig::describe(&broker, &overrides);
         let shown = |name: &str| {
             let entry = entries.iter().find(|entry| entry.name == name).unwrap();
@@ -596,10 +592,7 @@ mod tests {
             "0.5 5 6 [5:log.cleaner.min.cleanable.ratio=0.5]"
         );
         assert_eq!(shown("cleanup.policy"), "delete 5 7 [5:log.cleanup.policy=delete]");
-        assert_eq!(
-            shown("leader.replication.throttled.replicas"),
-            "* 1 7 [1:leader.replication.throttled.replicas=*]"
-        );
+        assert_eq!(shown(throttled), format!("* 1 7 [1:{throttled}=*]"));
         assert_eq!(shown("remote.storage.enable"), "false 5 1 []");
         assert!(entries.iter().all(|entry| !entry.read_only && !entry.documentation.is_empty()));
     }

@@ -9,6 +9,7 @@ use ottla_config::Properties;
 use ottla_record::{BrokerId, Offset, PartitionId, Uuid};
 use ottla_runtime::World;
 use ottla_runtime::disk::{DirLock, Disk, LockError, read_file, replace_file};
+use tracing::warn;
 
 use crate::checkpoint::{self, TopicPartition};
 
@@ -225,8 +226,11 @@ impl LogDirectory {
     }
 
     pub(crate) fn read_recovery_points(&self) -> Offsets {
-        // Without it everything is scanned, which is slow and safe.
-        self.read_offsets(RECOVERY_POINTS).unwrap_or_default()
+        self.read_offsets(RECOVERY_POINTS).unwrap_or_else(|error| {
+            let dir = self.path.display();
+            warn!(%dir, %error, "scanning all logs: no recovery points could be read");
+            Offsets::new()
+        })
     }
 
     pub(crate) fn read_log_start_offsets(&self) -> Result<Offsets, DirectoryError> {

@@ -132,7 +132,7 @@ impl<E: Entry> Index<E> {
         }
         let mut index = Self::empty(disk, path, bytes_max);
         let len = index.open_file(OpenMode::ReadWrite)?.len()? as usize;
-        if len % E::SIZE != 0 {
+        if !len.is_multiple_of(E::SIZE) {
             return Ok(None);
         }
         index.written = len / E::SIZE;

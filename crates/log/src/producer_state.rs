@@ -108,7 +108,7 @@ impl ProducerState {
                 .find(|b| b.first_sequence == first && b.last_sequence == batch.last_sequence());
             if let Some(known) = known {
                 return Ok(Some(Duplicate {
-                    base_offset: known.last_offset + -i64::from(known.offset_delta),
+                    base_offset: Offset(known.last_offset.0 - i64::from(known.offset_delta)),
                     timestamp: known.timestamp,
                 }));
             }

@@ -99,6 +99,21 @@ pub trait File: Send + Sync {
     fn start_writeback(&self, range: Range<u64>);
     /// The descriptor, where the file has one: for `sendfile`.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+    /// Whether the byte at `at` can be read without waiting for the disk.
+    fn is_resident(&self, at: u64) -> bool;
+    /// Reads `range` into the page cache.
+    fn load(&self, range: Range<u64>) -> io::Result<()> {
+        let mut piece = vec![0; 128 * 1024];
+        let mut at = range.start;
+        while at < range.end {
+            let wanted = piece.len().min((range.end - at) as usize);
+            match self.read_at(&mut piece[..wanted], at)? {
+                0 => break,
+                read => at += read as u64,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads a whole file that is known to be small.
@@ -290,6 +305,14 @@ impl File for SystemFile {
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.as_fd())
+    }
+
+    fn is_resident(&self, at: u64) -> bool {
+        let mut byte = [0];
+        let parts = &mut [io::IoSliceMut::new(&mut byte)];
+        let read = rustix::io::preadv2(&self.0, parts, at, rustix::io::ReadWriteFlags::NOWAIT);
+        // A file system that cannot tell does not say so by `AGAIN`.
+        !matches!(read, Err(rustix::io::Errno::AGAIN))
     }
 }
 

@@ -91,7 +91,7 @@ fn broker() {
             ],
             rack: None,
             features: BTreeMap::new(),
-            ..plain.clone()
+            ..plain
         },
         concat!(
             r#"{"version":5,"host":null,"port":-1,"jmx_port":-1,"timestamp":"1700000000000","#,
@@ -102,7 +102,17 @@ fn broker() {
         BrokerRegistration::encode,
         BrokerRegistration::decode,
     );
-    let older = BrokerRegistration { rack: None, features: BTreeMap::new(), ..plain };
+}
+
+#[test]
+fn broker_of_older_versions() {
+    let older = BrokerRegistration {
+        endpoints: vec![endpoint("PLAINTEXT", SecurityProtocol::Plaintext, "h")],
+        rack: None,
+        jmx_port: -1,
+        timestamp_ms: 1_700_000_000_000,
+        features: BTreeMap::new(),
+    };
     for text in [
         r#"{"version":1,"host":"h","port":9092,"jmx_port":-1,"timestamp":"1700000000000"}"#,
         r#"{"version":2,"host":"h","port":9092,"jmx_port":-1,"timestamp":"1700000000000",

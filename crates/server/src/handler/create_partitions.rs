@@ -16,7 +16,7 @@ use crate::dispatch::Services;
 use crate::handler::error::ApiError;
 use crate::network::Reply;
 
-/// The most partitions that a topic may have after one request, as for CreateTopics.
+/// The most partitions that a topic may be given: what one CreateTopics could make.
 const PARTITIONS_MAX: i32 = 10_000;
 
 pub(crate) fn handle(mut call: Call<'_>, services: &Arc<Services>) -> Result<Reply, Close> {
@@ -74,8 +74,8 @@ impl Growth {
             return Err(ApiError::new(ErrorCode::TOPIC_AUTHORIZATION_FAILED, message));
         }
         if topic.count > PARTITIONS_MAX {
-            let message = format!("one request makes at most {PARTITIONS_MAX} partitions");
-            return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));
+            let message = format!("a topic has at most {PARTITIONS_MAX} partitions");
+            return Err(ApiError::new(ErrorCode::INVALID_PARTITIONS, message));
         }
         let count = usize::try_from(topic.count).unwrap_or(0);
         let assignments: Option<Vec<Vec<BrokerId>>> = topic.assignments.as_ref().map(|all| {

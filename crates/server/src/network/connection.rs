@@ -5,20 +5,18 @@
 //! answered in order, as in Kafka.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use ottla_runtime::net::Stream;
-use ottla_runtime::{Buffer, BufferPool, time};
+use ottla_runtime::{Buffer, BufferPool};
 use tracing::{debug, info, warn};
 
 use crate::call::{Client, Close};
 use crate::dispatch::Services;
 use crate::network::budget::{FrameBudget, FrameLease};
+use crate::network::idle::Idle;
 use crate::network::response::{Reply, Response};
 
 /// Bytes of the length that precedes each frame.
@@ -62,6 +60,13 @@ enum End {
 impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+impl End {
+    /// The end that a wait for the socket came to.
+    fn of_wait(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::TimedOut { Self::Idle } else { Self::Io(error) }
     }
 }
 
@@ -113,7 +118,7 @@ impl Connection {
     async fn serve(&mut self) -> Result<std::convert::Infallible, End> {
         let mut idle = Idle::new(self.settings.idle);
         loop {
-            idle.readable(&*self.stream).await?;
+            idle.readable(&*self.stream).await.map_err(End::of_wait)?;
             let mut buffer = self.pool.lease();
             // A client that sends one request behind the other finds them handled without waiting.
             while let Some(lease) = self.read_frame(&mut buffer, &mut idle).await? {
@@ -127,10 +132,10 @@ impl Connection {
                 // The bytes are in the log or decoded: who waits must not hold up who sends.
                 drop(lease);
                 match reply {
-                    Reply::Now(response) => self.write(response).await?,
+                    Reply::Now(response) => self.write(response, &mut idle).await?,
                     Reply::Later(answer) => {
                         let response = answer.await?;
-                        self.write(response).await?;
+                        self.write(response, &mut idle).await?;
                     }
                     Reply::Nothing => {}
                 }
@@ -173,7 +178,7 @@ impl Connection {
                     if buffer.is_empty() {
                         return Ok(None);
                     }
-                    idle.readable(&*self.stream).await?;
+                    idle.readable(&*self.stream).await.map_err(End::of_wait)?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -188,8 +193,9 @@ impl Connection {
         }
     }
 
-    async fn write(&mut self, response: Response) -> Result<(), End> {
-        self.scratch = response.write(&*self.stream).await?;
+    async fn write(&mut self, response: Response, idle: &mut Idle) -> Result<(), End> {
+        idle.touch();
+        self.scratch = response.write(&*self.stream, idle).await.map_err(End::of_wait)?;
         Ok(())
     }
 }
@@ -197,43 +203,6 @@ impl Connection {
 /// The length of the frame at the front, once its four bytes are there.
 fn frame_len(buffer: &[u8]) -> Option<i32> {
     buffer.first_chunk().map(|prefix| i32::from_be_bytes(*prefix))
-}
-
-/// Ends a connection on which nothing happens. The timer is moved only when it fires, so that a
-/// busy connection does not pay for it.
-struct Idle {
-    allowed: Duration,
-    last_active: time::Instant,
-    timer: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl Idle {
-    fn new(allowed: Duration) -> Self {
-        let last_active = time::now();
-        let timer = Box::pin(time::sleep_until(last_active + allowed));
-        Self { allowed, last_active, timer }
-    }
-
-    fn touch(&mut self) {
-        self.last_active = time::now();
-    }
-
-    async fn readable(&mut self, stream: &dyn Stream) -> Result<(), End> {
-        poll_fn(|cx| {
-            if let Poll::Ready(ready) = stream.poll_readable(cx) {
-                return Poll::Ready(ready.map_err(End::Io));
-            }
-            while self.timer.as_mut().poll(cx).is_ready() {
-                let deadline = self.last_active + self.allowed;
-                if deadline <= time::now() {
-                    return Poll::Ready(Err(End::Idle));
-                }
-                self.timer = Box::pin(time::sleep_until(deadline));
-            }
-            Poll::Pending
-        })
-        .await
-    }
 }
 
 #[cfg(test)]

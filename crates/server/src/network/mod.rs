@@ -5,6 +5,7 @@
 
 mod budget;
 mod connection;
+mod idle;
 mod listener;
 mod response;
 

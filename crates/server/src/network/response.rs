@@ -6,12 +6,17 @@ use std::pin::Pin;
 
 use ottla_log::Slice;
 use ottla_protocol::Encoder;
-use ottla_runtime::net::{self, Stream};
+use ottla_runtime::net::Stream;
+use ottla_runtime::task;
 
 use crate::call::Close;
+use crate::network::idle::Idle;
 
 /// Below this many bytes of records, copying them behind the header costs less than `sendfile`.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
+
+/// How much of a file is sent before it is asked again whether the rest is in memory.
+const PIECE_BYTES: usize = 1024 * 1024;
 
 /// What a handler answers.
 pub(crate) enum Reply {
@@ -37,7 +42,11 @@ impl Response {
     }
 
     /// Writes the frame and gives the buffer back for the next one.
-    pub(crate) async fn write(mut self, stream: &dyn Stream) -> io::Result<Vec<u8>> {
+    pub(crate) async fn write(
+        mut self,
+        stream: &dyn Stream,
+        idle: &mut Idle,
+    ) -> io::Result<Vec<u8>> {
         let file_bytes: usize = self.slices.iter().map(|slice| slice.len).sum();
         if file_bytes > 0 && file_bytes < COPIED_BYTES_MAX {
             self.fill_in()?;
@@ -45,11 +54,11 @@ impl Response {
         let Self { encoded: Encoder { buf, splices }, slices } = self;
         let mut written = 0;
         for (splice, slice) in splices.iter().zip(&slices) {
-            write_all(stream, &buf[written..splice.at], true).await?;
+            write_all(stream, idle, &buf[written..splice.at], true).await?;
             written = splice.at;
-            send_slice(stream, slice).await?;
+            send_slice(stream, idle, slice).await?;
         }
-        write_all(stream, &buf[written..], false).await?;
+        write_all(stream, idle, &buf[written..], false).await?;
         Ok(buf)
     }
 
@@ -80,12 +89,17 @@ fn cut_short() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "a log file ends before its published size")
 }
 
-async fn write_all(stream: &dyn Stream, mut bytes: &[u8], more: bool) -> io::Result<()> {
+async fn write_all(
+    stream: &dyn Stream,
+    idle: &mut Idle,
+    mut bytes: &[u8],
+    more: bool,
+) -> io::Result<()> {
     while !bytes.is_empty() {
         match stream.try_write(bytes, more) {
             Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                net::writable(stream).await?;
+                idle.writable(stream).await?
             }
             Err(error) => return Err(error),
         }
@@ -93,15 +107,22 @@ async fn write_all(stream: &dyn Stream, mut bytes: &[u8], more: bool) -> io::Res
     Ok(())
 }
 
-async fn send_slice(stream: &dyn Stream, slice: &Slice) -> io::Result<()> {
+/// Sends a slice piece by piece. What is not in the page cache is brought there by a thread of its
+/// own first: a worker that waited for the disk would hold up all its connections.
+async fn send_slice(stream: &dyn Stream, idle: &mut Idle, slice: &Slice) -> io::Result<()> {
     let mut sent = 0;
     while sent < slice.len {
         let at = slice.position + sent as u64;
-        match stream.try_send_file(&*slice.file, at, slice.len - sent) {
+        let piece = (slice.len - sent).min(PIECE_BYTES);
+        if !slice.file.is_resident(at) {
+            let file = slice.file.clone();
+            task::blocking("cold-read", move || file.load(at..at + piece as u64)).await??;
+        }
+        match stream.try_send_file(&*slice.file, at, piece) {
             Ok(0) => return Err(cut_short()),
             Ok(n) => sent += n,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                net::writable(stream).await?;
+                idle.writable(stream).await?
             }
             Err(error) => return Err(error),
         }
