@@ -28,8 +28,6 @@ pub enum DecodeErrorKind {
     CountExceedsFrame,
     /// Null where this version has no null.
     UnexpectedNull,
-    /// A string is not UTF-8.
-    InvalidUtf8,
     /// A variable-length integer is longer than 32 bits.
     InvalidVarint,
     /// A tagged field is longer than its content.
@@ -54,7 +52,6 @@ impl fmt::Display for DecodeError {
                 write!(f, "{field}: more elements than the remaining bytes could hold")
             }
             DecodeErrorKind::UnexpectedNull => write!(f, "{field}: null is not allowed"),
-            DecodeErrorKind::InvalidUtf8 => write!(f, "{field}: not UTF-8"),
             DecodeErrorKind::InvalidVarint => write!(f, "{field}: varint longer than 32 bits"),
             DecodeErrorKind::TaggedSize => {
                 write!(f, "{field}: tagged field longer than its content")
@@ -277,10 +274,11 @@ impl<'a> Decoder<'a> {
             }
         };
         match len {
-            Some(len) if len <= MAX_STRING => match str::from_utf8(self.take(len, field)?) {
-                Ok(text) => Ok(Some(Cow::Borrowed(text))),
-                Err(_) => Err(invalid(field, DecodeErrorKind::InvalidUtf8)),
-            },
+            // As Java does: what is not UTF-8 becomes U+FFFD, which no topic's name may contain. Clients
+            // in other encodings have been sending such client ids for years.
+            Some(len) if len <= MAX_STRING => {
+                Ok(Some(String::from_utf8_lossy(self.take(len, field)?)))
+            }
             Some(_) => Err(invalid(field, DecodeErrorKind::InvalidLength)),
             None if nullable => Ok(None),
             None => Err(invalid(field, DecodeErrorKind::UnexpectedNull)),
