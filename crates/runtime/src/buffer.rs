@@ -1,6 +1,6 @@
 //! Pooled byte buffers. An idle connection holds none.
 
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,8 +12,9 @@ pub struct BufferPool {
 }
 
 impl BufferPool {
-    /// The size of a fresh buffer, enough for most requests that carry no records.
-    pub const INITIAL_BYTES: usize = 16 * 1024;
+    /// The size of a fresh buffer: room for several of a producer's usual requests, so that one
+    /// call to the system reads them all.
+    pub const INITIAL_BYTES: usize = 64 * 1024;
     /// A buffer that grew beyond this is freed instead of kept.
     const KEPT_BYTES_MAX: usize = 1024 * 1024;
     /// Buffers kept beyond this number are freed.
@@ -31,6 +32,7 @@ impl BufferPool {
         let bytes = self.free.lock().pop();
         Buffer {
             bytes: bytes.unwrap_or_else(|| vec![0; Self::INITIAL_BYTES]),
+            start: 0,
             filled: 0,
             pool: self.clone(),
         }
@@ -58,6 +60,8 @@ impl Default for BufferPool {
 pub struct Buffer {
     /// Always initialised to its full length, so that reading into it needs no `unsafe`.
     bytes: Vec<u8>,
+    /// Bytes before it were consumed; it moves back to the front when room is needed.
+    start: usize,
     filled: usize,
     pool: BufferPool,
 }
@@ -73,26 +77,29 @@ impl Buffer {
         self.filled = (self.filled + n).min(self.bytes.len());
     }
 
-    /// Makes the buffer at least `len` bytes long in all.
+    /// Makes room for `len` bytes in all, those that were read among them.
     pub fn reserve_total(&mut self, len: usize) {
-        if self.bytes.len() < len {
+        if self.bytes.len() - self.start >= len {
+            return;
+        }
+        if self.bytes.len() >= len {
+            self.bytes.copy_within(self.start..self.filled, 0);
+        } else {
             // A fresh zeroed allocation costs less than growing: only what was read is copied.
             let mut grown = vec![0; len];
-            grown[..self.filled].copy_from_slice(&self.bytes[..self.filled]);
+            grown[..self.filled - self.start].copy_from_slice(self);
             self.bytes = grown;
         }
+        self.filled -= self.start;
+        self.start = 0;
     }
 
-    /// Drops the first `n` bytes and moves the rest to the front.
+    /// Drops the first `n` bytes.
     pub fn consume(&mut self, n: usize) {
-        let n = n.min(self.filled);
-        self.bytes.copy_within(n..self.filled, 0);
-        self.filled -= n;
-    }
-
-    /// The bytes of `range`, to be changed in place.
-    pub fn range_mut(&mut self, range: Range<usize>) -> &mut [u8] {
-        &mut self.bytes[..self.filled][range]
+        self.start = (self.start + n).min(self.filled);
+        if self.start == self.filled {
+            (self.start, self.filled) = (0, 0);
+        }
     }
 }
 
@@ -100,7 +107,7 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[..self.filled]
+        &self.bytes[self.start..self.filled]
     }
 }
 
@@ -125,15 +132,21 @@ mod tests {
         assert!(buffer.spare().len() >= 100_000 - 5);
         buffer.consume(2);
         assert_eq!(&*buffer, b"llo");
+        buffer.reserve_total(100_000);
+        assert_eq!(&*buffer, b"llo");
+        assert!(buffer.spare().len() >= 100_000 - 3);
+        buffer.consume(3);
+        assert!(buffer.is_empty());
+        assert_eq!(buffer.spare().len(), 100_000);
     }
 
     #[test]
     fn a_returned_buffer_is_leased_again_and_a_huge_one_is_freed() {
         let pool = BufferPool::new();
         let mut buffer = pool.lease();
-        buffer.reserve_total(50_000);
+        buffer.reserve_total(90_000);
         drop(buffer);
-        assert_eq!(pool.lease().spare().len(), 50_000);
+        assert_eq!(pool.lease().spare().len(), 90_000);
         let mut huge = pool.lease();
         huge.reserve_total(BufferPool::KEPT_BYTES_MAX + 1);
         drop(huge);
