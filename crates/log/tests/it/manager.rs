@@ -1,0 +1,284 @@
+//! All logs of a broker: what is found again, and what checkpoints say.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ottla_fake::{Crash, FakeDisk};
+use ottla_log::{DirectoryError, LogDirectory, LogManager, TopicPartition};
+use ottla_record::{BrokerId, Offset, Uuid};
+use ottla_runtime::Disk;
+use ottla_runtime::disk::{OpenMode, SystemDisk, read_file};
+
+use crate::{Machine, append, batch, config, contents, try_append};
+
+fn open(machine: &Machine, dirs: &[&str]) -> Result<LogManager, DirectoryError> {
+    let world = machine.world();
+    let open = |dir: &&str| LogDirectory::open(&world, Path::new(dir), BrokerId(1));
+    let directories = dirs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    LogManager::open(&world, directories, |_| machine.config.clone())
+}
+
+/// The next process on the disk of the one before, which held its locks to its end.
+fn next(machine: &Machine, crash: Crash) -> Machine {
+    Machine::on(machine.disk.after(crash), &[("segment.bytes", "400"), ("retention.ms", "-1")])
+}
+
+fn machine() -> Machine {
+    next(&Machine::on(FakeDisk::with_dir("/data"), &[]), Crash::Process)
+}
+
+fn flights(partition: i32) -> TopicPartition {
+    TopicPartition::new("flights", partition)
+}
+
+const ID: Uuid = Uuid([7; 16]);
+
+fn text(machine: &Machine, path: &str) -> String {
+    String::from_utf8(read_file(&*machine.disk, Path::new(path)).unwrap()).unwrap()
+}
+
+#[test]
+fn logs_are_spread_found_again_and_counted() {
+    let before = machine();
+    let dirs = ["/data/a", "/data/b"];
+    let manager = open(&before, &dirs).unwrap();
+    for n in 0..4 {
+        let log = manager.get_or_create(&flights(n), ID, before.config.clone()).unwrap();
+        for _ in 0..=n {
+            append(&log, &batch(1, 50));
+        }
+    }
+    let size = batch(1, 50).len() as u64;
+    let check = |manager: &LogManager| {
+        let usage = manager.usage();
+        let paths: Vec<_> = usage.iter().map(|u| u.path.clone()).collect();
+        assert_eq!(paths, dirs.map(PathBuf::from));
+        let logs = |n: usize| usage[n].logs.clone();
+        assert_eq!(logs(0), [(flights(0), size), (flights(2), 3 * size)]);
+        assert_eq!(logs(1), [(flights(1), 2 * size), (flights(3), 4 * size)]);
+        let space = usage[0].space.unwrap();
+        assert!(space.usable_bytes > 0 && space.usable_bytes < space.total_bytes);
+        let found: Vec<_> = (0..4).map(|n| (flights(n), Some(ID))).collect();
+        assert_eq!(manager.partitions(), found);
+    };
+    check(&manager);
+    check(&open(&next(&before, Crash::Process), &dirs).unwrap());
+    manager.close().unwrap();
+    let marker = Path::new("/data/a/.kafka_cleanshutdown");
+    assert!(before.disk.exists(marker));
+    let after = next(&before, Crash::Power { seed: 1 });
+    check(&open(&after, &dirs).unwrap());
+    assert!(!after.disk.exists(marker), "from here on a crash is a crash");
+    // The same log in two directories is not for a broker to choose from.
+    for name in ["", "/partition.metadata"] {
+        let path = format!("/data/b/flights-0{name}");
+        match name {
+            "" => after.disk.create_dir_all(Path::new(&path)).unwrap(),
+            _ => drop(after.disk.open(Path::new(&path), OpenMode::Create).unwrap()),
+        }
+    }
+    after.disk.remove_file(Path::new("/data/b/flights-0/partition.metadata")).unwrap();
+    let error = open(&next(&after, Crash::Process), &dirs).err().unwrap();
+    assert_eq!(error.to_string(), "/data/b/flights-0: flights-0 lies in /data/a/flights-0 too");
+}
+
+#[test]
+fn checkpoints_say_what_is_durable_and_what_was_deleted() {
+    let before = machine();
+    let manager = open(&before, &["/data"]).unwrap();
+    for n in 0..2 {
+        let log = manager.get_or_create(&flights(n), ID, before.config.clone()).unwrap();
+        for _ in 0..10 {
+            append(&log, &batch(1, 50));
+        }
+    }
+    let log = manager.get(&flights(1)).unwrap();
+    assert_eq!(log.advance_log_start_offset(Offset(4)), Offset(4));
+    manager.write_checkpoints().unwrap();
+    let checkpoint = |name: &str| text(&before, &format!("/data/{name}-offset-checkpoint"));
+    assert_eq!(checkpoint("log-start"), "0\n1\nflights 1 4\n");
+    assert_eq!(checkpoint("recovery-point"), "0\n2\nflights 0 0\nflights 1 0\n");
+    assert_eq!(checkpoint("replication"), "0\n2\nflights 0 10\nflights 1 10\n");
+    manager.checkpoint().unwrap();
+    assert_eq!(checkpoint("recovery-point"), "0\n2\nflights 0 10\nflights 1 10\n");
+    let after = next(&before, Crash::Power { seed: 3 });
+    let manager = open(&after, &["/data"]).unwrap();
+    assert_eq!(contents(&manager.get(&flights(0)).unwrap()).len(), 10);
+    let log = manager.get(&flights(1)).unwrap();
+    assert_eq!((log.log_start_offset(), log.end().offset), (Offset(4), Offset(10)));
+    // Once its segment is gone, the start offset is that of the next one and needs no note.
+    log.advance_log_start_offset(Offset(6));
+    manager.delete_old_segments();
+    assert_eq!(log.first_base_offset(), Offset(6));
+    manager.write_checkpoints().unwrap();
+    assert_eq!(text(&after, "/data/log-start-offset-checkpoint"), "0\n0\n");
+}
+
+#[test]
+fn one_log_that_fails_does_not_keep_the_others_from_their_checkpoint() {
+    let before = machine();
+    let manager = open(&before, &["/data"]).unwrap();
+    for n in 0..3 {
+        let log = manager.get_or_create(&flights(n), ID, before.config.clone()).unwrap();
+        append(&log, &batch(1, 50));
+    }
+    before.disk.fail_after(0);
+    assert!(manager.get(&flights(1)).unwrap().flush().is_err());
+    before.disk.heal();
+    let error = manager.checkpoint().unwrap_err().to_string();
+    assert!(error.starts_with("/data/flights-1: "), "{error}");
+    let points = text(&before, "/data/recovery-point-offset-checkpoint");
+    assert_eq!(points, "0\n3\nflights 0 1\nflights 1 0\nflights 2 1\n");
+    assert!(manager.close().is_err());
+    assert!(!before.disk.exists(Path::new("/data/.kafka_cleanshutdown")));
+}
+
+#[test]
+fn a_deleted_log_is_gone_and_its_name_begins_anew() {
+    let machine = machine();
+    let manager = open(&machine, &["/data"]).unwrap();
+    let old = manager.get_or_create(&flights(0), ID, machine.config.clone()).unwrap();
+    for _ in 0..10 {
+        append(&old, &batch(1, 50));
+    }
+    old.advance_log_start_offset(Offset(5));
+    manager.checkpoint().unwrap();
+    manager.delete(&flights(0)).unwrap();
+    assert!(manager.get(&flights(0)).is_none() && manager.partitions().is_empty());
+    for name in ["log-start", "recovery-point", "replication"] {
+        assert_eq!(text(&machine, &format!("/data/{name}-offset-checkpoint")), "0\n0\n");
+    }
+    let dirs = machine.disk.read_dir(Path::new("/data")).unwrap();
+    assert!(dirs.iter().all(|entry| !entry.is_dir), "{dirs:?}");
+    // Who holds it reads on and cannot write, least of all into its successor's directory.
+    let slice = old.read(Offset(6), 1000, old.end(), true).unwrap();
+    assert!(slice.len > 0);
+    let new = manager.get_or_create(&flights(0), Uuid([8; 16]), machine.config.clone()).unwrap();
+    assert!(try_append(&old, &batch(1, 50), 0).is_err());
+    assert!(old.flush().is_err() && old.delete_old_segments(old.end().offset).is_err());
+    assert_eq!(append(&new, &batch(1, 50)).base_offset, Offset(0));
+    let after = next(&machine, Crash::Process);
+    let manager = open(&after, &["/data"]).unwrap();
+    let log = manager.get(&flights(0)).unwrap();
+    assert_eq!((log.log_start_offset(), log.end().offset), (Offset(0), Offset(1)));
+    assert_eq!(manager.partitions(), [(flights(0), Some(Uuid([8; 16])))]);
+}
+
+#[test]
+fn a_deletion_is_whole_whenever_the_power_fails() {
+    for changes in 0.. {
+        let before = machine();
+        let manager = open(&before, &["/data"]).unwrap();
+        let log = manager.get_or_create(&flights(0), ID, before.config.clone()).unwrap();
+        append(&log, &batch(1, 50));
+        manager.checkpoint().unwrap();
+        before.disk.fail_after(changes);
+        let deleted = manager.delete(&flights(0)).is_ok();
+        for seed in 0..10 {
+            let after = next(&before, Crash::Power { seed: changes * 100 + seed });
+            let manager = open(&after, &["/data"]).unwrap();
+            let log = manager.get(&flights(0));
+            assert!(!(deleted && log.is_some()), "after {changes} changes, seed {seed}");
+            assert!(log.is_none_or(|log| contents(&log).len() == 1));
+            let entries = after.disk.read_dir(Path::new("/data")).unwrap();
+            assert!(entries.iter().all(|entry| !entry.name.ends_with("-delete")));
+        }
+        if deleted {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_new_log_is_there_after_a_power_cut_once_it_was_flushed() {
+    for seed in 0..50 {
+        let before = machine();
+        let manager = open(&before, &["/data"]).unwrap();
+        let log = manager.get_or_create(&flights(0), ID, before.config.clone()).unwrap();
+        append(&log, &batch(1, 50));
+        manager.checkpoint().unwrap();
+        let manager = open(&next(&before, Crash::Power { seed }), &["/data"]).unwrap();
+        assert_eq!(manager.partitions(), [(flights(0), Some(ID))], "seed {seed}");
+        assert_eq!(contents(&manager.get(&flights(0)).unwrap()).len(), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn what_is_set_aside_stays_for_the_operator() {
+    let machine = machine();
+    let manager = open(&machine, &["/data"]).unwrap();
+    let long = TopicPartition::new("x".repeat(249), 12);
+    for name in [flights(0), long.clone()] {
+        manager.get_or_create(&name, ID, machine.config.clone()).unwrap();
+        manager.set_aside(&name).unwrap();
+        manager.set_aside(&name).unwrap();
+    }
+    let after = next(&machine, Crash::Power { seed: 5 });
+    assert!(open(&after, &["/data"]).unwrap().partitions().is_empty());
+    let entries = after.disk.read_dir(Path::new("/data")).unwrap();
+    let mut dirs: Vec<_> = entries.into_iter().filter(|e| e.is_dir).map(|e| e.name).collect();
+    dirs.sort_by_key(String::len);
+    assert!(dirs[0].starts_with("flights-0.") && dirs[0].ends_with("-stray"), "{dirs:?}");
+    assert_eq!((dirs.len(), dirs[1].len()), (2, 255));
+}
+
+#[test]
+fn a_directory_has_one_owner() {
+    let machine = machine();
+    let world = machine.world();
+    let open = |id| LogDirectory::open(&world, Path::new("/data"), BrokerId(id));
+    let mut directory = open(1).unwrap();
+    directory.join("one").unwrap();
+    let error = open(1).err().unwrap();
+    assert_eq!(error.to_string(), "/data is in use by another process; stop it first");
+    let id = directory.id();
+    let after = next(&machine, Crash::Process);
+    let world = after.world();
+    let error = LogDirectory::open(&world, Path::new("/data"), BrokerId(2)).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "/data/meta.properties belongs to broker.id 1, and this is 2: \
+         point log.dirs to another directory, or set broker.id back"
+    );
+    let after = next(&after, Crash::Process);
+    let world = after.world();
+    let mut directory = LogDirectory::open(&world, Path::new("/data"), BrokerId(1)).unwrap();
+    assert_eq!(directory.id(), id);
+    directory.join("one").unwrap();
+    let error = directory.join("two").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "/data/meta.properties belongs to cluster.id one, and this is two: \
+         point log.dirs to another directory, or set cluster.id back"
+    );
+}
+
+#[test]
+fn a_name_that_is_no_log_is_not_passed_over() {
+    let machine = machine();
+    machine.disk.create_dir_all(Path::new("/data/photos")).unwrap();
+    let error = open(&machine, &["/data"]).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "/data/photos is not named <topic>-<partition>: move it out of the log directory"
+    );
+}
+
+#[test]
+fn settings_reach_all_logs_of_a_topic() {
+    let machine = machine();
+    let manager = open(&machine, &["/data"]).unwrap();
+    let names = [flights(0), flights(1), TopicPartition::new("other", 0)];
+    let logs = names.map(|name| manager.get_or_create(&name, ID, machine.config.clone()).unwrap());
+    let other: Arc<_> = config(&[("segment.bytes", "99")]);
+    manager.set_config("flights", &other);
+    assert_eq!(logs.map(|log| log.config().segment_bytes), [99, 99, 400]);
+}
+
+#[test]
+fn the_system_tells_the_room_of_a_directory() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let space = SystemDisk.space(here).unwrap();
+    assert!(space.total_bytes > 0 && space.usable_bytes <= space.total_bytes, "{space:?}");
+    assert!(SystemDisk.space(&here.join("nowhere")).is_err());
+}
