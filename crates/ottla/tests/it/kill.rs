@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::{InitProducerIdRequest, ProduceRequest};
 use ottla_record::{BatchOptions, Codec, ProducerEpoch, ProducerId, Sequence};
+use ottla_runtime::World;
 use ottla_runtime::task::block_on;
-use ottla_runtime::{Spawner, World};
 use tokio::sync::Notify;
+use tokio::task::LocalSet;
 
 use crate::broker::{Broker, Scratch};
 use crate::client::{batch_with, create_topic, produce, produce_request, read_all, values};
@@ -118,8 +119,8 @@ fn what_was_acknowledged_survives_a_kill() {
 /// Produces from all sides until so many batches are acknowledged, and kills the broker.
 async fn load(broker: &mut Broker, round: u64, kill_after: u64, draws: &mut Draws) -> Vec<Story> {
     let countdown = Arc::new(Countdown { left: AtomicU64::new(kill_after), done: Notify::new() });
-    let mut producers = Vec::new();
-    for index in 0..PRODUCERS {
+    let producers = LocalSet::new();
+    let told = (0..PRODUCERS).map(|index| {
         let story = Story {
             name: format!("round {round} producer {index}"),
             partition: index / 2,
@@ -127,14 +128,15 @@ async fn load(broker: &mut Broker, round: u64, kill_after: u64, draws: &mut Draw
             sent: Vec::new(),
         };
         let draws = Draws(draws.below(u64::MAX));
-        let telling = tell(story, broker.address, countdown.clone(), draws);
-        producers.push(Spawner::current().spawn(telling));
-    }
-    countdown.done.notified().await;
+        producers.spawn_local(tell(story, broker.address, countdown.clone(), draws))
+    });
+    let told: Vec<_> = told.collect();
+    producers.run_until(countdown.done.notified()).await;
     broker.kill();
+    producers.await;
     let mut stories = Vec::new();
-    for producer in producers {
-        stories.push(producer.await);
+    for story in told {
+        stories.push(story.await.expect("a producer ends with its broker"));
     }
     stories
 }

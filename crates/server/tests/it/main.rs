@@ -1,0 +1,9 @@
+//! A node in this process, asked over real sockets.
+
+mod broker;
+mod client;
+mod fetch;
+mod hostile;
+mod peer;
+mod produce;
+mod restart;
