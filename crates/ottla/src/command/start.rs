@@ -32,17 +32,25 @@ impl Start {
 }
 
 async fn serve(config: BrokerConfig) -> Outcome {
+    let world = World::system();
+    let data: Vec<String> = config.log_dirs.iter().map(|dir| dir.display().to_string()).collect();
     let told = signal::termination();
     tokio::pin!(told);
     let node = tokio::select! {
-        node = Node::start(World::system(), config) => node.map_err(start_failure)?,
+        node = Node::start(world.clone(), config) => node.map_err(start_failure)?,
         // Nothing was promised to anybody yet.
         signal = &mut told => return signal.map(drop).map_err(signal_failure),
     };
     for listening in node.listening() {
         info!(listener = listening.listener, address = %listening.address, "listening");
     }
-    info!(cluster = node.cluster_id(), topics = node.topic_count(), "started");
+    info!(
+        data = data.join(","),
+        cluster = node.cluster_id(),
+        topics = node.topic_count(),
+        took = ?world.clock.elapsed(),
+        "ready"
+    );
     let signal = told.await.map_err(signal_failure)?;
     info!(signal, "stopping");
     node.stop().await.map_err(|e| Failure::failed(format_args!("did not stop cleanly: {e}")))?;

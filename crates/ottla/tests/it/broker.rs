@@ -60,7 +60,7 @@ impl Broker {
             let fields = &line["fields"];
             match fields["message"].as_str() {
                 Some("listening") => address = fields["address"].as_str().map(str::to_owned),
-                Some("started") => break,
+                Some("ready") => break,
                 _ => {}
             }
         }

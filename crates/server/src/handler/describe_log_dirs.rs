@@ -1,7 +1,7 @@
 //! DescribeLogDirs: what lies in which log directory (KIP-113).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_log::DirectoryUsage;
 use ottla_protocol::ErrorCode;
@@ -24,20 +24,30 @@ pub(crate) fn handle(mut call: Call<'_>, services: &Services) -> Result<Reply, C
         let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED.0;
         return call.respond(&DescribeLogDirsResponse { error_code, ..Default::default() });
     }
+    let wanted = request.topics.as_deref().map(by_topic);
     let usage = services.logs.usage();
-    let results = usage.iter().map(|directory| describe(directory, request.topics.as_deref()));
-    let results = results.collect();
+    let results = usage.iter().map(|directory| describe(directory, wanted.as_ref())).collect();
     call.respond(&DescribeLogDirsResponse { results, ..Default::default() })
+}
+
+/// The partitions that are asked for, by topic.
+type Wanted<'a> = BTreeMap<&'a str, BTreeSet<i32>>;
+
+fn by_topic<'a>(topics: &'a [DescribableLogDirTopic<'_>]) -> Wanted<'a> {
+    let mut wanted = Wanted::new();
+    for topic in topics {
+        wanted.entry(&*topic.topic).or_default().extend(&topic.partitions);
+    }
+    wanted
 }
 
 fn describe(
     directory: &DirectoryUsage,
-    wanted: Option<&[DescribableLogDirTopic<'_>]>,
+    wanted: Option<&Wanted<'_>>,
 ) -> DescribeLogDirsResult<'static> {
     let is_wanted = |topic: &str, partition: i32| {
-        wanted.is_none_or(|topics| {
-            topics.iter().any(|t| t.topic == topic && t.partitions.contains(&partition))
-        })
+        let asked = |wanted: &Wanted<'_>| wanted.get(topic).is_some_and(|p| p.contains(&partition));
+        wanted.is_none_or(asked)
     };
     let mut topics: BTreeMap<&str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
     for (name, size) in &directory.logs {

@@ -1,7 +1,7 @@
 //! OffsetCommit: stores how far a group has read.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_metadata::ClusterMetadata;
 use ottla_protocol::ErrorCode;
@@ -39,13 +39,12 @@ pub(crate) fn handle(mut call: Call<'_>, services: &Services) -> Result<Reply, C
         }
         let fault = |partition| fault(&call, services, &picture, topic, partition, by_id);
         let answer = refuse(topic, fault);
-        let named = |partition: i32| {
-            let partitions = answer.iter().flat_map(|answer| &answer.partitions);
-            partitions.into_iter().any(|p| p.partition_index == partition)
-        };
-        let kept: Vec<bool> = topic.partitions.iter().map(|p| !named(p.partition_index)).collect();
-        let mut kept = kept.into_iter();
-        topic.partitions.retain(|_| kept.next().unwrap_or(false));
+        let faulty: BTreeSet<i32> = answer
+            .iter()
+            .flat_map(|answer| &answer.partitions)
+            .map(|partition| partition.partition_index)
+            .collect();
+        topic.partitions.retain(|partition| !faulty.contains(&partition.partition_index));
         refused.extend(answer);
     }
     request.topics.retain(|topic| !topic.partitions.is_empty());
