@@ -7,3 +7,4 @@ mod hostile;
 mod peer;
 mod produce;
 mod restart;
+mod versions;
