@@ -46,7 +46,6 @@ async fn reads(peer: &mut Peer) {
     every(peer, |version| ApiVersionsRequest {
         client_software_name: if version >= 3 { "test".into() } else { "".into() },
         client_software_version: if version >= 3 { "1".into() } else { "".into() },
-        ..Default::default()
     })
     .await;
     every(peer, |_| {
