@@ -68,8 +68,8 @@ impl<'a> Call<'a> {
         self.header.client_id.clone().unwrap_or_default()
     }
 
-    /// Reads the body. Bytes behind it are passed over, as Kafka does: librdkafka 2.16 sends one
-    /// too many when it asks for the metadata of all topics.
+    /// Reads the body. Bytes behind it are passed over, as Kafka does: librdkafka 2.16 sends
+    /// three too many when it asks for the metadata of all topics.
     pub(crate) fn decode<R: Request<'a>>(&mut self) -> Result<R, Close> {
         R::decode(&mut self.body, self.header.api_version)
             .map_err(|error| Close::Malformed { api: self.api, error })
