@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ottla_config::Properties;
 use ottla_record::{BrokerId, Offset, PartitionId, Uuid};
@@ -12,6 +13,7 @@ use ottla_runtime::disk::{DirLock, Disk, LockError, read_file, replace_file};
 use tracing::warn;
 
 use crate::checkpoint::{self, TopicPartition};
+use crate::volume::Volume;
 
 const LOCK: &str = ".lock";
 const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
@@ -136,8 +138,7 @@ impl SubDirectory {
 
 /// A log directory that this process holds the lock of.
 pub struct LogDirectory {
-    world: World,
-    path: PathBuf,
+    volume: Arc<Volume>,
     _lock: Box<dyn DirLock>,
     was_clean: bool,
     identity: Identity,
@@ -164,7 +165,7 @@ impl LogDirectory {
             world.disk.remove_file(&marker).map_err(failed(&marker))?;
             world.disk.sync_dir(path).map_err(failed(path))?;
         }
-        Ok(Self { world: world.clone(), path: path.to_owned(), _lock: lock, was_clean, identity })
+        Ok(Self { volume: Volume::new(world, path), _lock: lock, was_clean, identity })
     }
 
     /// The id that the directory keeps for as long as it is not wiped.
@@ -176,7 +177,12 @@ impl LogDirectory {
     /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.volume.path()
+    }
+
+    /// What its logs share.
+    pub(crate) fn volume(&self) -> &Arc<Volume> {
+        &self.volume
     }
 
     pub(crate) fn was_clean(&self) -> bool {
@@ -184,7 +190,7 @@ impl LogDirectory {
     }
 
     fn failed(&self, name: &str) -> impl FnOnce(io::Error) -> DirectoryError {
-        let path = self.path.join(name);
+        let path = self.path().join(name);
         move |error| DirectoryError::Io { path, error }
     }
 
@@ -193,14 +199,14 @@ impl LogDirectory {
         match &self.identity.cluster_id {
             Some(found) if found == cluster_id => Ok(()),
             Some(found) => Err(DirectoryError::Foreign {
-                dir: self.path.clone(),
+                dir: self.path().to_owned(),
                 key: "cluster.id",
                 found: found.clone(),
                 expected: cluster_id.to_owned(),
             }),
             None => {
                 self.identity.cluster_id = Some(cluster_id.to_owned());
-                write_identity(&self.world, &self.path, &self.identity)
+                write_identity(&self.volume.world, self.path(), &self.identity)
             }
         }
     }
@@ -208,15 +214,19 @@ impl LogDirectory {
     /// Lists the logs, and removes those that were being deleted.
     pub(crate) fn logs(&self) -> Result<Vec<TopicPartition>, DirectoryError> {
         let mut logs = Vec::new();
-        for entry in self.world.disk.read_dir(&self.path).map_err(self.failed(""))? {
+        for entry in self.volume.world.disk.read_dir(self.path()).map_err(self.failed(""))? {
             if !entry.is_dir {
                 continue;
             }
-            let path = self.path.join(&entry.name);
+            let path = self.path().join(&entry.name);
             match SubDirectory::parse(&entry.name) {
                 Some(SubDirectory::Log(partition)) => logs.push(partition),
                 Some(SubDirectory::Deleted) => {
-                    self.world.disk.remove_dir_all(&path).map_err(self.failed(&entry.name))?;
+                    self.volume
+                        .world
+                        .disk
+                        .remove_dir_all(&path)
+                        .map_err(self.failed(&entry.name))?;
                 }
                 Some(SubDirectory::SetAside | SubDirectory::Other) => {}
                 None => return Err(DirectoryError::UnknownName { path }),
@@ -227,7 +237,7 @@ impl LogDirectory {
 
     pub(crate) fn read_recovery_points(&self) -> Offsets {
         self.read_offsets(RECOVERY_POINTS).unwrap_or_else(|error| {
-            let dir = self.path.display();
+            let dir = self.path().display();
             warn!(%dir, %error, "scanning all logs: no recovery points could be read");
             Offsets::new()
         })
@@ -239,7 +249,7 @@ impl LogDirectory {
     }
 
     fn read_offsets(&self, name: &str) -> io::Result<Offsets> {
-        checkpoint::read_offsets(&*self.world.disk, &self.path.join(name))
+        checkpoint::read_offsets(&*self.volume.world.disk, &self.path().join(name))
     }
 
     /// Writes the checkpoints of the logs in this directory.
@@ -249,7 +259,7 @@ impl LogDirectory {
             (HIGH_WATERMARKS, &offsets.high_watermarks),
             (RECOVERY_POINTS, &offsets.recovery_points),
         ] {
-            checkpoint::write_offsets(&*self.world.disk, &self.path.join(name), offsets)
+            checkpoint::write_offsets(&*self.volume.world.disk, &self.path().join(name), offsets)
                 .map_err(self.failed(name))?;
         }
         Ok(())
@@ -257,8 +267,8 @@ impl LogDirectory {
 
     /// Says that all logs were closed and need no scan.
     pub(crate) fn mark_clean(&self) -> Result<(), DirectoryError> {
-        let marker = self.path.join(CLEAN_MARKER);
-        replace_file(&*self.world.disk, &marker, br#"{"version":0,"brokerEpoch":-1}"#)
+        let marker = self.path().join(CLEAN_MARKER);
+        replace_file(&*self.volume.world.disk, &marker, br#"{"version":0,"brokerEpoch":-1}"#)
             .map_err(self.failed(CLEAN_MARKER))
     }
 }

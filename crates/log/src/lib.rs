@@ -18,6 +18,7 @@ mod read;
 mod retention;
 mod scan;
 mod segment;
+mod volume;
 
 pub use checkpoint::TopicPartition;
 pub use config::*;
@@ -27,3 +28,4 @@ pub use log::{
 };
 pub use manager::{DirectoryUsage, LogManager};
 pub use producer_state::{Duplicate, SequenceError};
+pub use volume::Volume;

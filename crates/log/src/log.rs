@@ -29,10 +29,11 @@ use crate::leader_epochs::LeaderEpochs;
 use crate::loading;
 use crate::producer_state::{Duplicate, ProducerState, SequenceError};
 use crate::segment::{BatchFacts, Segment, SegmentOptions, remove_if_there};
+use crate::volume::Volume;
 
 /// One partition's log.
 pub struct Log {
-    pub(crate) world: World,
+    pub(crate) volume: Arc<Volume>,
     dir: PathBuf,
     config: ArcSwap<LogConfig>,
     /// Ascending by base offset, never empty. The last one is the active segment.
@@ -192,11 +193,12 @@ impl Log {
     /// The disk refused; a file below the recovery point is damaged; or the log holds records of a
     /// format before 2, which are not served.
     pub fn open(
-        world: &World,
+        volume: &Arc<Volume>,
         dir: &Path,
         config: Arc<LogConfig>,
         opening: Opening,
     ) -> io::Result<Self> {
+        let world = &volume.world;
         let options = segment_options(&world.disk, dir, &config);
         let loaded = loading::load(&options, &config, opening)?;
         let jitter_ms = draw_jitter(world, &config);
@@ -210,7 +212,7 @@ impl Log {
             is_closed: false,
         };
         Ok(Self {
-            world: world.clone(),
+            volume: volume.clone(),
             dir: dir.to_owned(),
             config: ArcSwap::new(config),
             segments: ArcSwap::from_pointee(loaded.segments),
@@ -321,7 +323,7 @@ impl Log {
         if size > segment_bytes {
             return Err(AppendError::LargerThanSegment { size, segment_bytes });
         }
-        let now = Timestamp(self.world.clock.wall_ms());
+        let now = Timestamp(self.volume.world.clock.wall_ms());
         let mut appender = self.change()?;
         if batch.has_producer_id()
             && let Some(duplicate) =
@@ -392,7 +394,7 @@ impl Log {
     ) -> io::Result<Arc<Segment>> {
         let options = self.options();
         self.take_snapshot(appender, end.offset)?;
-        remove_if_there(&*self.world.disk, &options.path(end.offset, "log"))?;
+        remove_if_there(&*self.volume.world.disk, &options.path(end.offset, "log"))?;
         let (segment, _) = Segment::open(&options, end.offset, false)?;
         let segment = Arc::new(segment);
         self.active()?.finish()?;
@@ -401,7 +403,7 @@ impl Log {
         self.segments.store(Arc::new(list));
         appender.first_timestamp = None;
         appender.begun_ms = now.0;
-        appender.jitter_ms = draw_jitter(&self.world, config);
+        appender.jitter_ms = draw_jitter(&self.volume.world, config);
         Ok(segment)
     }
 
@@ -416,7 +418,7 @@ impl Log {
             return Ok(None);
         }
         let path = self.options().path(end, "snapshot");
-        let file = self.world.disk.open(&path, OpenMode::Create)?;
+        let file = self.volume.world.disk.open(&path, OpenMode::Create)?;
         file.set_len(0)?;
         file.write_at(&[io::IoSlice::new(&appender.producers.to_snapshot())], 0)?;
         appender.snapshot_offset = end;
@@ -425,7 +427,7 @@ impl Log {
 
     /// Forgets idempotent producers that wrote nothing for so long (`producer.id.expiration.ms`).
     pub fn expire_producers(&self, expiration_ms: i64) {
-        let now = Timestamp(self.world.clock.wall_ms());
+        let now = Timestamp(self.volume.world.clock.wall_ms());
         self.appender.lock().producers.expire(now, expiration_ms);
     }
 
@@ -476,13 +478,14 @@ impl Log {
             sealed[behind.saturating_sub(1)..].iter().try_for_each(|s| s.seal())?;
             sync_active(active)?;
         }
-        self.world.disk.sync_dir(&self.dir)?;
+        self.volume.world.disk.sync_dir(&self.dir)?;
         self.recovery_point.fetch_max(end.0, Ordering::AcqRel);
         Ok(())
     }
 
     /// Locks what an append changes, unless the log may not change any more.
     pub(crate) fn change(&self) -> io::Result<MutexGuard<'_, Appender>> {
+        self.volume.check_online()?;
         let appender = self.appender.lock();
         if appender.is_closed { Err(io::Error::other("the log is closed")) } else { Ok(appender) }
     }
@@ -494,7 +497,7 @@ impl Log {
     }
 
     pub(crate) fn options(&self) -> SegmentOptions {
-        segment_options(&self.world.disk, &self.dir, &self.config.load())
+        segment_options(&self.volume.world.disk, &self.dir, &self.config.load())
     }
 
     fn active(&self) -> io::Result<Arc<Segment>> {

@@ -108,7 +108,7 @@ impl LogManager {
         let dir = self.directories[directory].path().join(partition.to_string());
         let opening =
             Opening { clean: false, recovery_point: Offset::ZERO, log_start_offset: Offset::ZERO };
-        let log = Arc::new(Log::open(&self.world, &dir, config, opening)?);
+        let log = Arc::new(Log::open(self.directories[directory].volume(), &dir, config, opening)?);
         write_topic_id(&self.world, &dir, topic_id)?;
         let placed = Placed { log: log.clone(), topic_id: Some(topic_id), directory };
         logs.insert(partition.clone(), placed);
@@ -266,7 +266,8 @@ fn load(
             log_start_offset: log_start_offsets.get(&partition).copied().unwrap_or_default(),
         };
         let failed = |error| io_error(&dir, error);
-        let log = Log::open(world, &dir, config_of(&partition.topic), opening).map_err(failed)?;
+        let config = config_of(&partition.topic);
+        let log = Log::open(directory.volume(), &dir, config, opening).map_err(failed)?;
         loaded.push((partition, Placed { log: Arc::new(log), topic_id, directory: index }));
     }
     Ok(loaded)

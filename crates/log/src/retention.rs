@@ -44,7 +44,7 @@ impl Log {
     fn take_old_segments(&self, limit: Offset) -> io::Result<Vec<Arc<Segment>>> {
         let mut appender = self.change()?;
         let config = self.config();
-        let now = Timestamp(self.world.clock.wall_ms());
+        let now = Timestamp(self.volume.world.clock.wall_ms());
         let segments = self.segments.load_full();
         let count = self.deletable(&segments, &config, now, limit)?;
         if count == 0 {

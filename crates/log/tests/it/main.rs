@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use ottla_config::Layers;
 use ottla_fake::{FakeClock, FakeDisk, FakeRandom};
-use ottla_log::{AppendError, Appended, BrokerLogDefaults, Log, LogConfig, Opening};
+use ottla_log::{AppendError, Appended, BrokerLogDefaults, Log, LogConfig, Opening, Volume};
 use ottla_record::{
     BatchBuilder, BatchOptions, LeaderEpoch, Offset, ProducerEpoch, ProducerId, RecordBatch,
     Sequence, Timestamp, ValidBatch, batches,
@@ -53,7 +53,8 @@ impl Machine {
     }
 
     fn open(&self, opening: Opening) -> std::io::Result<Log> {
-        Log::open(&self.world(), Path::new(DIR), self.config.clone(), opening)
+        let volume = Volume::new(&self.world(), Path::new("/data"));
+        Log::open(&volume, Path::new(DIR), self.config.clone(), opening)
     }
 
     /// The log as it is found after a clean stop, or a new one.
