@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ottla_runtime::disk::{DirEntry, DirLock, Disk, File, LockError, OpenMode, Space};
+use ottla_runtime::disk::{DirEntry, DirLock, Disk, File, FileSystem, LockError, OpenMode, Space};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::random::Dice;
@@ -29,7 +29,7 @@ pub enum Crash {
 
 /// A disk in memory.
 pub struct FakeDisk {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
@@ -84,6 +84,13 @@ struct Inode {
     durable: Vec<u8>,
     /// Changes since the last sync, in order.
     unsynced: Vec<Change>,
+}
+
+impl Inode {
+    fn sync(&mut self) {
+        self.durable.clone_from(&self.content);
+        self.unsynced.clear();
+    }
 }
 
 #[derive(Clone)]
@@ -149,7 +156,7 @@ impl FakeDisk {
     /// An empty disk.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default() })
+        Arc::new(Self { state: Arc::default() })
     }
 
     /// A disk with one durable directory.
@@ -194,7 +201,7 @@ impl FakeDisk {
         let durable_names = names.clone();
         let limits = Arc::new(Mutex::new(limits));
         let state = State { names, durable_names, limits, ..State::default() };
-        Arc::new(Self { state: Mutex::new(state) })
+        Arc::new(Self { state: Arc::new(Mutex::new(state)) })
     }
 
     /// Flips one bit of a file, also of what is durable.
@@ -370,6 +377,10 @@ impl Disk for FakeDisk {
         self.state.lock().names.contains_key(path)
     }
 
+    fn file_system(&self, _path: &Path) -> io::Result<Box<dyn FileSystem>> {
+        Ok(Box::new(FakeFileSystem(self.state.clone())))
+    }
+
     fn space(&self, _path: &Path) -> io::Result<Space> {
         let state = self.state.lock();
         let limits = state.limits.lock();
@@ -383,6 +394,23 @@ impl Disk for FakeDisk {
         } else {
             Err(LockError::Held { pid: None })
         }
+    }
+}
+
+struct FakeFileSystem(Arc<Mutex<State>>);
+
+impl FileSystem for FakeFileSystem {
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.limits.lock().spend()?;
+        for node in state.names.values() {
+            if let Node::File(inode) = node {
+                inode.lock().sync();
+            }
+        }
+        state.unsynced.clear();
+        state.durable_names = state.names.clone();
+        Ok(())
     }
 }
 
@@ -445,9 +473,7 @@ impl File for FakeFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.limits.lock().spend()?;
-        let mut inode = self.inode.lock();
-        inode.durable = inode.content.clone();
-        inode.unsynced.clear();
+        self.inode.lock().sync();
         Ok(())
     }
 

@@ -165,7 +165,8 @@ impl LogDirectory {
             world.disk.remove_file(&marker).map_err(failed(&marker))?;
             world.disk.sync_dir(path).map_err(failed(path))?;
         }
-        Ok(Self { volume: Volume::new(world, path), _lock: lock, was_clean, identity })
+        let volume = Volume::open(world, path).map_err(failed(path))?;
+        Ok(Self { volume, _lock: lock, was_clean, identity })
     }
 
     /// The id that the directory keeps for as long as it is not wiped.

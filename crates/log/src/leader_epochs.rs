@@ -17,6 +17,8 @@ pub(crate) struct LeaderEpochs {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     entries: Vec<(LeaderEpoch, Offset)>,
+    /// The file has other entries.
+    is_dirty: bool,
 }
 
 const FILE: &str = "leader-epoch-checkpoint";
@@ -34,7 +36,7 @@ impl LeaderEpochs {
                 io::Error::new(io::ErrorKind::InvalidData, message)
             })?);
         }
-        Ok(Self { disk, path, entries })
+        Ok(Self { disk, path, entries, is_dirty: false })
     }
 
     pub(crate) fn latest(&self) -> Option<(LeaderEpoch, Offset)> {
@@ -42,17 +44,31 @@ impl LeaderEpochs {
     }
 
     /// Notes that `epoch` begins at `start`, unless it is known already. Entries that contradict it
-    /// go: they stem from a log that was cut. It is on the disk before it counts.
-    pub(crate) fn assign(&mut self, epoch: LeaderEpoch, start: Offset) -> io::Result<()> {
+    /// go: they stem from a log that was cut. In memory only: the batches have their epochs, so it is
+    /// early enough if the file follows ([`LeaderEpochs::unwritten`]) before the recovery point
+    /// passes them.
+    pub(crate) fn assign(&mut self, epoch: LeaderEpoch, start: Offset) {
         if self.latest().is_some_and(|(last, first)| last == epoch && first <= start) {
-            return Ok(());
+            return;
         }
-        let mut entries = self.entries.clone();
-        entries.retain(|&(e, s)| e < epoch && s < start);
-        entries.push((epoch, start));
-        self.write(&entries)?;
-        self.entries = entries;
-        Ok(())
+        self.entries.retain(|&(e, s)| e < epoch && s < start);
+        self.entries.push((epoch, start));
+        self.is_dirty = true;
+    }
+
+    /// What the file lacks, to be written by the caller at once, who need not hold a lock for it.
+    pub(crate) fn unwritten(&mut self) -> Option<UnwrittenEpochs> {
+        let is_dirty = std::mem::take(&mut self.is_dirty);
+        is_dirty.then(|| UnwrittenEpochs {
+            disk: self.disk.clone(),
+            path: self.path.clone(),
+            entries: self.entries.clone(),
+        })
+    }
+
+    /// What was taken to be written could not be.
+    pub(crate) fn mark_unwritten(&mut self) {
+        self.is_dirty = true;
     }
 
     /// Where the greatest epoch not above `epoch` ends, with that epoch. An epoch above the latest
@@ -78,12 +94,13 @@ impl LeaderEpochs {
         Some(self.entries[above.checked_sub(1)?].0)
     }
 
-    /// Forgets what lies outside of the log, which was found to have `start..end`.
-    pub(crate) fn clamp(&mut self, start: Offset, end: Offset) -> io::Result<()> {
-        let before = self.entries.clone();
+    /// Forgets what lies outside of the log, which was found to have `start..end`. What the file has
+    /// too many is forgotten again when the log is loaded.
+    pub(crate) fn clamp(&mut self, start: Offset, end: Offset) {
+        let known = self.entries.len();
         self.entries.retain(|&(_, first)| first < end);
+        self.is_dirty |= self.entries.len() < known;
         self.truncate_from_start(start);
-        if self.entries == before { Ok(()) } else { self.write(&self.entries) }
     }
 
     /// Forgets what ended before `start`, where the log now begins. In memory only: what the file
@@ -94,9 +111,19 @@ impl LeaderEpochs {
             self.entries.splice(..covered, [(epoch, start)]);
         }
     }
+}
 
-    fn write(&self, entries: &[(LeaderEpoch, Offset)]) -> io::Result<()> {
-        let lines = entries.iter().map(|(epoch, start)| format!("{epoch} {start}"));
+/// What the file of a history is to hold.
+pub(crate) struct UnwrittenEpochs {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    entries: Vec<(LeaderEpoch, Offset)>,
+}
+
+impl UnwrittenEpochs {
+    /// Replaces the file, durably.
+    pub(crate) fn write(self) -> io::Result<()> {
+        let lines = self.entries.iter().map(|(epoch, start)| format!("{epoch} {start}"));
         checkpoint::write_lines(&*self.disk, &self.path, lines)
     }
 }
@@ -112,7 +139,7 @@ mod tests {
     fn epochs(entries: &[(i32, i64)]) -> LeaderEpochs {
         let mut epochs = LeaderEpochs::open(FakeDisk::with_dir("/d"), Path::new("/d")).unwrap();
         for &(epoch, start) in entries {
-            epochs.assign(LeaderEpoch(epoch), Offset(start)).unwrap();
+            epochs.assign(LeaderEpoch(epoch), Offset(start));
         }
         epochs
     }
@@ -135,9 +162,9 @@ mod tests {
     #[test]
     fn a_new_epoch_replaces_what_contradicts_it() {
         let mut known = epochs(&[(1, 0), (3, 50), (4, 80)]);
-        known.assign(LeaderEpoch(4), Offset(90)).unwrap();
+        known.assign(LeaderEpoch(4), Offset(90));
         assert_eq!(known.latest(), Some((LeaderEpoch(4), Offset(80))));
-        known.assign(LeaderEpoch(5), Offset(60)).unwrap();
+        known.assign(LeaderEpoch(5), Offset(60));
         assert_eq!(
             known.entries.iter().map(|e| (e.0.0, e.1.0)).collect::<Vec<_>>(),
             [(1, 0), (3, 50), (5, 60)]
@@ -145,16 +172,18 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_that_could_not_be_written_does_not_count() {
+    fn what_could_not_be_written_is_to_be_written_again() {
         let disk = FakeDisk::with_dir("/d");
         let mut known = LeaderEpochs::open(disk.clone(), Path::new("/d")).unwrap();
+        known.assign(LeaderEpoch(1), Offset(0));
         for changes in 0..4 {
             disk.fail_after(changes);
-            known.assign(LeaderEpoch(1), Offset(0)).unwrap_err();
-            assert_eq!(known.latest(), None);
+            known.unwritten().unwrap().write().unwrap_err();
+            known.mark_unwritten();
         }
         disk.heal();
-        known.assign(LeaderEpoch(1), Offset(0)).unwrap();
+        known.unwritten().unwrap().write().unwrap();
+        assert!(known.unwritten().is_none());
         let reopened = LeaderEpochs::open(disk, Path::new("/d")).unwrap();
         assert_eq!(reopened.entries, known.entries);
     }
@@ -162,7 +191,8 @@ mod tests {
     #[test]
     fn clamping_keeps_the_epoch_that_covers_the_start() {
         let mut known = epochs(&[(1, 0), (3, 50), (4, 80)]);
-        known.clamp(Offset(60), Offset(80)).unwrap();
+        known.clamp(Offset(60), Offset(80));
+        known.unwritten().unwrap().write().unwrap();
         assert_eq!(known.entries, [(LeaderEpoch(3), Offset(60))]);
         let text = read_file(&*known.disk, &known.path).unwrap();
         assert_eq!(text, b"0\n1\n3 60\n");

@@ -7,6 +7,8 @@
 mod checkpoint;
 mod config;
 mod directory;
+mod flush;
+mod flusher;
 mod index;
 mod leader_epochs;
 mod leftovers;
@@ -23,6 +25,7 @@ mod volume;
 pub use checkpoint::TopicPartition;
 pub use config::*;
 pub use directory::{DirectoryError, LogDirectory};
+pub use flusher::{FlushListener, Round};
 pub use log::{
     AppendError, Appended, Log, LogPosition, Opening, ReadError, Slice, TimestampedOffset,
 };

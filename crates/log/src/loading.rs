@@ -67,7 +67,7 @@ pub(crate) fn load(
         return Err(io::Error::other("a log has a segment"));
     };
     let log_start_offset = opening.log_start_offset.max(first.base_offset());
-    epochs.clamp(log_start_offset, end.offset)?;
+    epochs.clamp(log_start_offset, end.offset);
     let (producers, snapshot) = load_producers(options, &segments, end.offset)?;
     Ok(Loaded {
         end,
@@ -119,15 +119,13 @@ impl Loading<'_> {
     /// offsets `behind`; if not, these were removed.
     fn recover(&mut self, segment: &Segment, behind: &[Offset]) -> io::Result<bool> {
         let epochs = &mut *self.epochs;
-        let mut failure = Ok(());
         let found = segment.recover(self.options.index_interval_bytes, |batch| {
             let (epoch, base) = (batch.leader_epoch(), batch.base_offset());
             let is_newer = epochs.latest().is_none_or(|(latest, _)| latest < epoch);
-            if epoch > LeaderEpoch::NONE && is_newer && failure.is_ok() {
-                failure = epochs.assign(epoch, base);
+            if epoch > LeaderEpoch::NONE && is_newer {
+                epochs.assign(epoch, base);
             }
         })?;
-        failure?;
         let is_torn = found.size < segment.size();
         let joins = behind.first().is_some_and(|&next| self.joins(found, is_torn, next));
         let is_known = self.opening.clean || found.next_offset < self.opening.recovery_point;

@@ -6,7 +6,10 @@
 //!
 //! ```text
 //! first segment's base ≤ log start offset ≤ LEO      what readers may ask for
-//!                          recovery point ≤ LEO      what is known to be on the disk
+//!              recovery point ≤ flushed ≤ LEO        what is on the disk
+//!
+//! Flushed are the batches that a crash does not take; below the recovery point, all that is derived
+//! from them is on the disk too, and the next opening need not look there.
 //! ```
 //!
 //! One short lock around sequence check, offset assignment and write. Readers never take it: they
@@ -16,7 +19,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use ottla_record::{LeaderEpoch, Offset, Timestamp, TimestampType, ValidBatch};
@@ -25,6 +29,8 @@ use ottla_runtime::disk::{Disk, File, OpenMode};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::LogConfig;
+use crate::flush::flushed_of;
+use crate::flusher::FlushListener;
 use crate::leader_epochs::LeaderEpochs;
 use crate::loading;
 use crate::producer_state::{Duplicate, ProducerState, SequenceError};
@@ -40,7 +46,16 @@ pub struct Log {
     pub(crate) segments: ArcSwap<Vec<Arc<Segment>>>,
     /// Raised before the segments below it leave the list.
     pub(crate) log_start_offset: AtomicI64,
-    recovery_point: AtomicI64,
+    pub(crate) recovery_point: AtomicI64,
+    /// How much of the batches is on the disk.
+    pub(crate) flushed: Mutex<LogPosition>,
+    /// The log is in the queue of its volume.
+    pub(crate) is_queued: AtomicBool,
+    /// The log is in the queue of its volume for later (`flush.ms`).
+    pub(crate) is_queued_for_later: AtomicBool,
+    /// Files came to be whose names a power cut might take.
+    pub(crate) has_new_names: AtomicBool,
+    pub(crate) listener: OnceLock<Weak<dyn FlushListener>>,
     /// Published after the bytes it covers, and after the segment that holds them.
     end: Mutex<LogPosition>,
     pub(crate) appender: Mutex<Appender>,
@@ -95,6 +110,9 @@ pub struct Appended {
     pub end: LogPosition,
     /// The batch was in the log already; nothing was written.
     pub duplicate: bool,
+    /// By the settings of the topic (`flush.before.ack`, `flush.messages`) the batch may not be
+    /// acknowledged before [`Log::flushed`] has reached `end`.
+    pub awaits_flush: bool,
 }
 
 /// Why nothing was appended.
@@ -197,10 +215,12 @@ impl Log {
         dir: &Path,
         config: Arc<LogConfig>,
         opening: Opening,
-    ) -> io::Result<Self> {
+    ) -> io::Result<Arc<Self>> {
         let world = &volume.world;
         let options = segment_options(&world.disk, dir, &config);
         let loaded = loading::load(&options, &config, opening)?;
+        let flushed = flushed_of(&loaded)?;
+        let is_flushed = flushed == loaded.end;
         let jitter_ms = draw_jitter(world, &config);
         let appender = Appender {
             producers: loaded.producers,
@@ -211,16 +231,26 @@ impl Log {
             jitter_ms,
             is_closed: false,
         };
-        Ok(Self {
+        let log = Arc::new(Self {
             volume: volume.clone(),
             dir: dir.to_owned(),
             config: ArcSwap::new(config),
             segments: ArcSwap::from_pointee(loaded.segments),
             log_start_offset: AtomicI64::new(loaded.log_start_offset.0),
             recovery_point: AtomicI64::new(loaded.recovery_point.0),
+            flushed: Mutex::new(flushed),
+            is_queued: AtomicBool::new(false),
+            is_queued_for_later: AtomicBool::new(false),
+            has_new_names: AtomicBool::new(true),
+            listener: OnceLock::new(),
             end: Mutex::new(loaded.end),
             appender: Mutex::new(appender),
-        })
+        });
+        if !is_flushed {
+            // What a crash left in the page cache is served only once it is on the disk.
+            log.flush_soon();
+        }
+        Ok(log)
     }
 
     /// The directory of the partition.
@@ -286,7 +316,8 @@ impl Log {
     pub fn begin_epoch(&self, epoch: LeaderEpoch) -> io::Result<()> {
         let mut appender = self.change()?;
         let end = self.end().offset;
-        appender.epochs.assign(epoch, end)
+        appender.epochs.assign(epoch, end);
+        Ok(())
     }
 
     /// The latest leader epoch that the log has.
@@ -312,7 +343,7 @@ impl Log {
     /// Appends a batch that was validated, as the leader of `epoch`. The payload goes to the file
     /// as it came.
     pub fn append(
-        &self,
+        self: &Arc<Self>,
         valid: &ValidBatch<'_>,
         epoch: LeaderEpoch,
     ) -> Result<Appended, AppendError> {
@@ -329,7 +360,7 @@ impl Log {
             && let Some(duplicate) =
                 appender.producers.check(batch).map_err(AppendError::Sequence)?
         {
-            return Ok(self.duplicate(duplicate, valid.timestamp_type()));
+            return Ok(self.duplicate(duplicate, valid.timestamp_type(), &config));
         }
         let end = self.end();
         let last_offset = end.offset + i64::from(batch.last_offset_delta());
@@ -338,7 +369,7 @@ impl Log {
         let active = self.roll_if_due(&mut appender, &config, facts, end, now)?;
         // All that can fail comes before the batch is in the segment.
         if appender.epochs.latest().is_none_or(|(latest, _)| latest < epoch) {
-            appender.epochs.assign(epoch, end.offset)?;
+            appender.epochs.assign(epoch, end.offset);
         }
         let header = valid.header(end.offset, epoch);
         let interval = config.index_interval_bytes as u64;
@@ -351,14 +382,31 @@ impl Log {
             position: active.size(),
         };
         *self.end.lock() = new_end;
-        let log_append_time = append_time(valid.timestamp_type(), max_timestamp);
-        Ok(Appended { base_offset: end.offset, log_append_time, end: new_end, duplicate: false })
+        drop(appender);
+        Ok(Appended {
+            base_offset: end.offset,
+            log_append_time: append_time(valid.timestamp_type(), max_timestamp),
+            end: new_end,
+            duplicate: false,
+            awaits_flush: self.schedule_flush(&config, new_end),
+        })
     }
 
-    fn duplicate(&self, duplicate: Duplicate, timestamp_type: TimestampType) -> Appended {
-        let log_append_time = append_time(timestamp_type, duplicate.timestamp);
-        let (base_offset, end) = (duplicate.base_offset, self.end());
-        Appended { base_offset, log_append_time, end, duplicate: true }
+    fn duplicate(
+        &self,
+        duplicate: Duplicate,
+        timestamp_type: TimestampType,
+        config: &LogConfig,
+    ) -> Appended {
+        let end = self.end();
+        Appended {
+            base_offset: duplicate.base_offset,
+            log_append_time: append_time(timestamp_type, duplicate.timestamp),
+            end,
+            duplicate: true,
+            // The batch was appended under the same settings, so the log is in the queue.
+            awaits_flush: config.flush_before_ack && self.flushed().offset < end.offset,
+        }
     }
 
     /// The segment that takes the batch: the active one, or a new one if that is due to roll.
@@ -395,6 +443,7 @@ impl Log {
         let options = self.options();
         self.take_snapshot(appender, end.offset)?;
         remove_if_there(&*self.volume.world.disk, &options.path(end.offset, "log"))?;
+        self.has_new_names.store(true, Ordering::SeqCst);
         let (segment, _) = Segment::open(&options, end.offset, false)?;
         let segment = Arc::new(segment);
         self.active()?.finish()?;
@@ -409,7 +458,7 @@ impl Log {
 
     /// Writes the producer state down, unless that was done at this offset. It is not synced here: a
     /// snapshot has a checksum, and an older one serves in its place.
-    fn take_snapshot(
+    pub(crate) fn take_snapshot(
         &self,
         appender: &mut Appender,
         end: Offset,
@@ -429,58 +478,6 @@ impl Log {
     pub fn expire_producers(&self, expiration_ms: i64) {
         let now = Timestamp(self.volume.world.clock.wall_ms());
         self.appender.lock().producers.expire(now, expiration_ms);
-    }
-
-    /// Makes all that is in the log now durable and moves the recovery point there.
-    pub fn flush(&self) -> io::Result<()> {
-        let (end, segments) = {
-            // Under the lock, so that the end and the list belong together.
-            let _appender = self.change()?;
-            (self.end().offset, self.segments.load_full())
-        };
-        if self.recovery_point() < end {
-            self.sync(end, &segments, Segment::sync)?;
-        }
-        Ok(())
-    }
-
-    /// Makes all durable, indexes and producer state included, so that the next opening need not
-    /// scan. Nothing can be appended afterwards.
-    pub fn close(&self) -> io::Result<()> {
-        let snapshot = {
-            let mut appender = self.change()?;
-            appender.is_closed = true;
-            self.take_snapshot(&mut appender, self.end().offset)?
-        };
-        if let Some(snapshot) = snapshot {
-            snapshot.sync_data()?;
-        }
-        self.sync(self.end().offset, &self.segments.load(), Segment::seal)
-    }
-
-    /// Takes the log out of service, as its directory is about to go: appends are refused from here
-    /// on, so that none makes a file in a directory that may belong to another log of that name.
-    pub(crate) fn retire(&self) {
-        self.appender.lock().is_closed = true;
-    }
-
-    /// Seals the segments that end beyond the recovery point, syncs the active one its own way, and
-    /// moves the recovery point to `end`.
-    fn sync(
-        &self,
-        end: Offset,
-        segments: &[Arc<Segment>],
-        sync_active: fn(&Segment) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let recovery_point = self.recovery_point();
-        if let Some((active, sealed)) = segments.split_last() {
-            let behind = sealed.partition_point(|s| s.base_offset() < recovery_point);
-            sealed[behind.saturating_sub(1)..].iter().try_for_each(|s| s.seal())?;
-            sync_active(active)?;
-        }
-        self.volume.world.disk.sync_dir(&self.dir)?;
-        self.recovery_point.fetch_max(end.0, Ordering::AcqRel);
-        Ok(())
     }
 
     /// Locks what an append changes, unless the log may not change any more.

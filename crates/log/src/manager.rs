@@ -108,7 +108,7 @@ impl LogManager {
         let dir = self.directories[directory].path().join(partition.to_string());
         let opening =
             Opening { clean: false, recovery_point: Offset::ZERO, log_start_offset: Offset::ZERO };
-        let log = Arc::new(Log::open(self.directories[directory].volume(), &dir, config, opening)?);
+        let log = Log::open(self.directories[directory].volume(), &dir, config, opening)?;
         write_topic_id(&self.world, &dir, topic_id)?;
         let placed = Placed { log: log.clone(), topic_id: Some(topic_id), directory };
         logs.insert(partition.clone(), placed);
@@ -172,7 +172,7 @@ impl LogManager {
     pub fn delete_old_segments(&self) {
         for (partition, placed) in self.snapshot() {
             let log = &placed.log;
-            if let Err(error) = log.delete_old_segments(log.end().offset) {
+            if let Err(error) = log.delete_old_segments(log.flushed().offset) {
                 error!(%partition, %error, "could not delete old segments");
             }
         }
@@ -206,7 +206,8 @@ impl LogManager {
             for (partition, Placed { log, .. }) in logs.iter().filter(|(_, p)| p.directory == index)
             {
                 offsets.recovery_points.insert(partition.clone(), log.recovery_point());
-                offsets.high_watermarks.insert(partition.clone(), log.end().offset);
+                // A log that ends below its high watermark is damaged: so it is what no crash takes.
+                offsets.high_watermarks.insert(partition.clone(), log.flushed().offset);
                 let start = log.log_start_offset();
                 if start > log.first_base_offset() {
                     offsets.log_start_offsets.insert(partition.clone(), start);
@@ -268,7 +269,7 @@ fn load(
         let failed = |error| io_error(&dir, error);
         let config = config_of(&partition.topic);
         let log = Log::open(directory.volume(), &dir, config, opening).map_err(failed)?;
-        loaded.push((partition, Placed { log: Arc::new(log), topic_id, directory: index }));
+        loaded.push((partition, Placed { log, topic_id, directory: index }));
     }
     Ok(loaded)
 }

@@ -431,8 +431,13 @@ impl Segment {
         self.file.sync_data().inspect_err(|_| self.has_lost.store(true, Ordering::Relaxed))
     }
 
+    /// A sync failed, so that nobody knows what of the segment is on the disk.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.has_lost.load(Ordering::Relaxed)
+    }
+
     fn check_not_lost(&self) -> io::Result<()> {
-        if self.has_lost.load(Ordering::Relaxed) {
+        if self.has_lost() {
             let message = format!("{}: an earlier sync failed", self.path.display());
             return Err(io::Error::other(message));
         }

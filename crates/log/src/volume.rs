@@ -6,22 +6,29 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use ottla_runtime::World;
+use ottla_runtime::disk::FileSystem;
 use tracing::error;
+
+use crate::flusher::Queue;
 
 /// One log directory as its logs see it.
 pub struct Volume {
     pub(crate) world: World,
     path: PathBuf,
+    /// Held from the start, for it tells of errors since it was opened.
+    pub(crate) file_system: Box<dyn FileSystem>,
+    pub(crate) queue: Queue,
     /// Why the directory is offline. Once set, it stays so until the node starts again.
     failure: OnceLock<String>,
 }
 
 impl Volume {
-    /// The log directory at `path`.
-    #[must_use]
-    pub fn new(world: &World, path: &Path) -> Arc<Self> {
+    /// The log directory at `path`, which must be there.
+    pub fn open(world: &World, path: &Path) -> io::Result<Arc<Self>> {
+        let file_system = world.disk.file_system(path)?;
         let (world, path) = (world.clone(), path.to_owned());
-        Arc::new(Self { world, path, failure: OnceLock::new() })
+        let (queue, failure) = (Queue::default(), OnceLock::new());
+        Ok(Arc::new(Self { world, path, file_system, queue, failure }))
     }
 
     /// The log directory.

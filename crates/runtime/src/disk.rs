@@ -71,10 +71,19 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Whether the path exists.
     fn exists(&self, path: &Path) -> bool;
+    /// The file system that holds the path.
+    fn file_system(&self, path: &Path) -> io::Result<Box<dyn FileSystem>>;
     /// The room on the file system that holds the path.
     fn space(&self, path: &Path) -> io::Result<Space>;
     /// Takes the exclusive lock on the file at `path`, making it if missing.
     fn lock(&self, path: &Path) -> Result<Box<dyn DirLock>, LockError>;
+}
+
+/// A whole file system.
+pub trait FileSystem: Send + Sync {
+    /// Makes durable all that was written to it, names included. An error tells that something was
+    /// lost, of any file, since this was opened or since it last failed.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// An open file. All positions are explicit; there is no cursor.
@@ -201,6 +210,10 @@ impl Disk for SystemDisk {
         path.exists()
     }
 
+    fn file_system(&self, path: &Path) -> io::Result<Box<dyn FileSystem>> {
+        Ok(Box::new(SystemFileSystem(std::fs::File::open(path)?)))
+    }
+
     fn space(&self, path: &Path) -> io::Result<Space> {
         let found = rustix::fs::statvfs(path)?;
         let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
@@ -231,6 +244,15 @@ impl Disk for SystemDisk {
 #[must_use]
 pub fn lock_holder(path: &Path) -> Option<u32> {
     posix_lock_holder(&std::fs::File::open(path).ok()?)
+}
+
+/// A descriptor of something on it.
+struct SystemFileSystem(std::fs::File);
+
+impl FileSystem for SystemFileSystem {
+    fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.0)?)
+    }
 }
 
 struct SystemFile(std::fs::File);

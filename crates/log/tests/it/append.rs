@@ -1,6 +1,7 @@
 //! Appending, rolling and reading by offset; what a restart keeps.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ottla_log::{AppendError, Log, LogPosition, Opening, ReadError};
 use ottla_record::{BatchOptions, HEADER_BYTES, LeaderEpoch, Offset, Timestamp};
@@ -12,11 +13,11 @@ use crate::{
     stored, try_append,
 };
 
-fn fill(log: &Log, batches: &[Vec<u8>]) -> Vec<Stored> {
+fn fill(log: &Arc<Log>, batches: &[Vec<u8>]) -> Vec<Stored> {
     batches.iter().map(|batch| stored(batch, append(log, batch).base_offset, 0)).collect()
 }
 
-fn bases(log: &Log) -> Vec<i64> {
+fn bases(log: &Arc<Log>) -> Vec<i64> {
     let mut bases: Vec<i64> = Vec::new();
     for offset in log.log_start_offset().0..log.end().offset.0 {
         let slice = log.read(Offset(offset), 1, log.end(), false).unwrap();
@@ -363,7 +364,7 @@ fn epochs_tell_where_they_end_also_after_a_restart() {
     append(&log, &batch(5, 10));
     try_append(&log, &batch(3, 10), 2).unwrap();
     log.begin_epoch(LeaderEpoch(4)).unwrap();
-    let end = |log: &Log, epoch| log.end_of_epoch(LeaderEpoch(epoch)).map(|(e, o)| (e.0, o.0));
+    let end = |log: &Arc<Log>, epoch| log.end_of_epoch(LeaderEpoch(epoch)).map(|(e, o)| (e.0, o.0));
     assert_eq!(log.latest_epoch(), Some(LeaderEpoch(4)));
     assert_eq!(
         [0, 1, 2, 3, 4, 5].map(|epoch| end(&log, epoch)),
@@ -378,6 +379,7 @@ fn epochs_tell_where_they_end_also_after_a_restart() {
             [0, 0, 2, 2]
         );
         // Of a lost file, the batches tell as much.
+        log.flush().unwrap();
         machine.disk.remove_file(&Path::new(DIR).join("leader-epoch-checkpoint")).unwrap();
     }
     let appended = try_append(&log, &batch(1, 10), 4).unwrap();

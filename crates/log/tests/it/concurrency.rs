@@ -10,7 +10,7 @@ use ottla_runtime::task::{Worker, block_on};
 use crate::{Machine, NOW, append, batch};
 
 /// Reads until the appender is done and the end is reached. Returns how many records it saw.
-fn read_on(log: &Log, done: &AtomicBool) -> i64 {
+fn read_on(log: &Arc<Log>, done: &AtomicBool) -> i64 {
     let mut next = log.log_start_offset();
     let mut seen = 0;
     loop {

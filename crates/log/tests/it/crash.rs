@@ -1,6 +1,7 @@
 //! What a crash leaves: at every change of the disk, of the process and of the power.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ottla_fake::Crash;
 use ottla_log::{AppendError, Log, Opening, TimestampedOffset};
@@ -69,7 +70,12 @@ fn script() -> Vec<Step> {
 }
 
 /// Does one step. What it appends, it notes in `told`.
-fn take(step: &Step, machine: &Machine, log: &mut Log, told: &mut Told) -> Result<(), AppendError> {
+fn take(
+    step: &Step,
+    machine: &Machine,
+    log: &mut Arc<Log>,
+    told: &mut Told,
+) -> Result<(), AppendError> {
     match *step {
         Step::Plain(count, size) => {
             let timed = timed(told.appended.len() as i64, count, size);
@@ -107,7 +113,7 @@ fn timed(n: i64, count: usize, size: usize) -> Vec<u8> {
     batch_with(BatchOptions::default(), &vec![NOW + n; count], size)
 }
 
-fn keep(log: &Log, batch: &[u8], epoch: i32, told: &mut Told) -> Result<(), AppendError> {
+fn keep(log: &Arc<Log>, batch: &[u8], epoch: i32, told: &mut Told) -> Result<(), AppendError> {
     let appended = try_append(log, batch, epoch)?;
     assert!(!appended.duplicate, "a batch was stored whose append had failed");
     told.appended.push(stored(batch, appended.base_offset, epoch));
@@ -122,7 +128,7 @@ fn opening(told: &Told) -> Opening {
 
 /// Opens the log after a crash and compares it with what was told. Returns it.
 #[track_caller]
-fn check(machine: &Machine, told: &Told, is_whole: bool, context: &str) -> Log {
+fn check(machine: &Machine, told: &Told, is_whole: bool, context: &str) -> Arc<Log> {
     let log = machine.open(opening(told)).unwrap_or_else(|e| panic!("{context}: {e}"));
     let found = contents(&log);
     let first = told.appended.iter().position(|b| b.base == log.log_start_offset().0);
@@ -148,7 +154,7 @@ fn check(machine: &Machine, told: &Told, is_whole: bool, context: &str) -> Log {
 
 /// The indexes of time know all batches.
 #[track_caller]
-fn check_times(log: &Log, found: &[Stored], context: &str) {
+fn check_times(log: &Arc<Log>, found: &[Stored], context: &str) {
     let time = |held: &Stored| {
         let max = RecordBatch::parse(&held.bytes).unwrap().0.max_timestamp();
         TimestampedOffset { timestamp: max, offset: Offset(held.base) }
@@ -165,7 +171,7 @@ fn check_times(log: &Log, found: &[Stored], context: &str) {
 
 /// The log goes on, is closed, and is found as it was left.
 #[track_caller]
-fn check_goes_on(machine: &Machine, log: Log, context: &str) {
+fn check_goes_on(machine: &Machine, log: Arc<Log>, context: &str) {
     let mut expected = contents(&log);
     for n in 0..6 {
         let batch = batch(1 + n % 3, 50);
@@ -181,7 +187,7 @@ fn check_goes_on(machine: &Machine, log: Log, context: &str) {
 
 /// The log goes on and the power fails again: what the first cut took does not come back.
 #[track_caller]
-fn check_second_cut(machine: &Machine, log: &Log, seed: u64, context: &str) {
+fn check_second_cut(machine: &Machine, log: &Arc<Log>, seed: u64, context: &str) {
     let mut told = Told { appended: contents(log), ..Told::nothing() };
     told.recovery_point = log.recovery_point();
     for n in 0..5 {
@@ -293,7 +299,7 @@ fn with_tail() -> (Machine, Vec<Stored>, Vec<u8>, u64) {
     (machine, told.appended, last, end.position)
 }
 
-fn active_path(log: &Log) -> std::path::PathBuf {
+fn active_path(log: &Arc<Log>) -> std::path::PathBuf {
     Path::new(DIR).join(format!("{:020}.log", log.end().segment.0))
 }
 
@@ -500,11 +506,14 @@ fn a_failed_sync_is_not_forgotten() {
     let machine = Machine::new(&OVERRIDES);
     let log = machine.open_clean();
     append(&log, &batch(1, 10));
+    log.flush().unwrap();
+    append(&log, &batch(1, 10));
     machine.disk.fail_after(0);
     assert!(log.flush().is_err());
     machine.disk.heal();
+    assert!(log.failure().is_some());
     assert!(log.flush().is_err());
     assert!(try_append(&log, &batch(1, 10), 0).is_err());
-    assert_eq!(log.recovery_point(), Offset(0));
-    assert_eq!(machine.open_unclean().end().offset, Offset(1));
+    assert_eq!(log.recovery_point(), Offset(1));
+    assert_eq!(machine.open_unclean().end().offset, Offset(2));
 }

@@ -148,7 +148,7 @@ fn the_batches_of_kafka_make_the_files_of_kafka() {
 }
 
 /// Appends the batches of that epoch as their producer sent them.
-fn feed(log: &Log, bytes: &[u8], epoch: i32) {
+fn feed(log: &Arc<Log>, bytes: &[u8], epoch: i32) {
     for batch in batches(bytes).map(Result::unwrap) {
         if batch.leader_epoch() != LeaderEpoch(epoch) {
             continue;

@@ -4,6 +4,7 @@ mod append;
 mod concurrency;
 mod crash;
 mod golden;
+mod group_commit;
 mod manager;
 mod retention;
 mod timestamps;
@@ -52,18 +53,18 @@ impl Machine {
         }
     }
 
-    fn open(&self, opening: Opening) -> std::io::Result<Log> {
-        let volume = Volume::new(&self.world(), Path::new("/data"));
+    fn open(&self, opening: Opening) -> std::io::Result<Arc<Log>> {
+        let volume = Volume::open(&self.world(), Path::new("/data"))?;
         Log::open(&volume, Path::new(DIR), self.config.clone(), opening)
     }
 
     /// The log as it is found after a clean stop, or a new one.
-    fn open_clean(&self) -> Log {
+    fn open_clean(&self) -> Arc<Log> {
         self.open(Opening { clean: true, ..UNKNOWN }).unwrap()
     }
 
     /// The log as it is found if nothing is known of it.
-    fn open_unclean(&self) -> Log {
+    fn open_unclean(&self) -> Arc<Log> {
         self.open(UNKNOWN).unwrap()
     }
 }
@@ -105,12 +106,12 @@ fn idempotent(id: i64, first_sequence: i32, count: usize) -> Vec<u8> {
     batch_with(options, &vec![NOW; count], 10)
 }
 
-fn try_append(log: &Log, batch: &[u8], epoch: i32) -> Result<Appended, AppendError> {
+fn try_append(log: &Arc<Log>, batch: &[u8], epoch: i32) -> Result<Appended, AppendError> {
     let (batch, _) = RecordBatch::parse(batch).unwrap();
     log.append(&ValidBatch::own(batch), LeaderEpoch(epoch))
 }
 
-fn append(log: &Log, batch: &[u8]) -> Appended {
+fn append(log: &Arc<Log>, batch: &[u8]) -> Appended {
     try_append(log, batch, 0).unwrap()
 }
 

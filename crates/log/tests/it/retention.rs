@@ -1,6 +1,7 @@
 //! Deleting old segments by age, by size and below the log start offset.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ottla_log::{Log, Opening, ReadError};
 use ottla_record::{BatchOptions, LeaderEpoch, Offset};
@@ -23,7 +24,7 @@ fn machine(per_segment: usize, overrides: &[(&str, &str)]) -> Machine {
     Machine::new(&all)
 }
 
-fn delete(log: &Log) -> (usize, i64, usize) {
+fn delete(log: &Arc<Log>) -> (usize, i64, usize) {
     let gone = log.delete_old_segments(log.end().offset).unwrap();
     (gone, log.log_start_offset().0, log.segment_count())
 }

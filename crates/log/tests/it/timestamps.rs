@@ -3,6 +3,7 @@
 use ottla_log::{Log, Opening, TimestampedOffset};
 use ottla_record::{BatchOptions, Codec, Offset, Timestamp};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 use crate::{Machine, NOW, UNKNOWN, append, batch_with};
 
@@ -52,7 +53,7 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
     prop::collection::vec(batch, 1..60)
 }
 
-fn check(log: &Log, records: &[i64]) {
+fn check(log: &Arc<Log>, records: &[i64]) {
     let start = log.log_start_offset().0 as usize;
     let found = |offset: usize| TimestampedOffset {
         timestamp: Timestamp(records[offset]),
