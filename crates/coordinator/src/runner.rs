@@ -304,6 +304,9 @@ impl<M: Machine> Runner<M> {
                     round.give(&mut active.waiting, token, response);
                 }
             }
+            if let Some(first) = active.uncommitted.front() {
+                self.log.watch_committed(first.end);
+            }
         }
         drop(phase);
         round.send();
@@ -383,8 +386,10 @@ impl<M: Machine> Runner<M> {
         } else if !answers.is_empty() {
             let deadline_ms = now.elapsed_ms.saturating_add(self.config.commit_timeout_ms);
             let end = active.appended;
+            if active.uncommitted.is_empty() {
+                self.log.watch_committed(end);
+            }
             active.uncommitted.push_back(Uncommitted { end, deadline_ms, answers });
-            self.log.watch_committed(end);
         }
         Ok(())
     }

@@ -78,14 +78,27 @@ impl Log {
     /// Makes all that is in the log now durable, with what is derived from it but for the indexes of
     /// the active segment, and moves the recovery point there.
     pub fn flush(&self) -> io::Result<()> {
-        let (end, segments, epochs) = {
+        let (end, segments) = {
             // Under the lock, so that the end and the list belong together.
+            let _appender = self.change()?;
+            (self.end(), self.segments.load_full())
+        };
+        self.sync_batches(end, &segments)?;
+        self.checkpoint()
+    }
+
+    /// Makes durable what is derived from the batches that are, and moves the recovery point to
+    /// their end. The active segment's indexes are left to a recovery, which reads it anyway.
+    pub fn checkpoint(&self) -> io::Result<()> {
+        let (flushed, segments, epochs) = {
             let mut appender = self.change()?;
-            (self.end(), self.segments.load_full(), appender.epochs.unwritten())
+            (self.flushed(), self.segments.load_full(), appender.epochs.unwritten())
         };
         self.write_epochs(epochs)?;
-        if self.recovery_point() < end.offset {
-            self.sync(end, &segments, Segment::sync)?;
+        if self.recovery_point() < flushed.offset {
+            let complete = segments.partition_point(|s| s.base_offset() < flushed.segment);
+            self.seal(&segments[..complete])?;
+            self.recovery_point.fetch_max(flushed.offset.0, Ordering::AcqRel);
         }
         Ok(())
     }
@@ -103,7 +116,11 @@ impl Log {
             snapshot.sync_data()?;
         }
         self.write_epochs(epochs)?;
-        self.sync(self.end(), &self.segments.load(), Segment::seal)
+        let (end, segments) = (self.end(), self.segments.load_full());
+        self.seal(&segments)?;
+        self.sync_batches(end, &segments)?;
+        self.recovery_point.fetch_max(end.offset.0, Ordering::AcqRel);
+        Ok(())
     }
 
     fn write_epochs(&self, unwritten: Option<UnwrittenEpochs>) -> io::Result<()> {
@@ -121,31 +138,37 @@ impl Log {
         self.appender.lock().is_closed = true;
     }
 
-    /// Seals the segments that end beyond the recovery point, syncs the active one its own way, and
-    /// moves the recovery point to `end`.
-    fn sync(
-        &self,
-        end: LogPosition,
-        segments: &[Arc<Segment>],
-        sync_active: fn(&Segment) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let recovery_point = self.recovery_point();
-        if let Some((active, sealed)) = segments.split_last() {
-            let behind = sealed.partition_point(|s| s.base_offset() < recovery_point);
-            let mut unsynced = sealed[behind.saturating_sub(1)..].iter();
-            let synced = unsynced.try_for_each(|s| s.seal()).and_then(|()| sync_active(active));
-            if let Err(error) = &synced
-                && segments.iter().any(|segment| segment.has_lost())
-            {
-                self.volume.fail(error);
-            }
-            synced?;
+    /// Makes the batches below `end` durable.
+    fn sync_batches(&self, end: LogPosition, segments: &[Arc<Segment>]) -> io::Result<()> {
+        let flushed = self.flushed();
+        if flushed.offset < end.offset {
+            let unsynced = segments.iter().filter(|s| s.base_offset() >= flushed.segment);
+            let synced: io::Result<()> = unsynced.map(|segment| segment.sync()).collect();
+            synced
+                .and_then(|()| self.volume.world.disk.sync_dir(self.dir()))
+                .inspect_err(|error| self.volume.fail(error))?;
+            self.advance_flushed(end, segments);
+            self.notify_listener();
         }
-        self.volume.world.disk.sync_dir(self.dir())?;
-        self.advance_flushed(end, segments);
-        self.recovery_point.fetch_max(end.offset.0, Ordering::AcqRel);
-        self.notify_listener();
         Ok(())
+    }
+
+    /// Completes those of `segments` that end beyond the recovery point.
+    fn seal(&self, segments: &[Arc<Segment>]) -> io::Result<()> {
+        let recovery_point = self.recovery_point();
+        let first = segments.partition_point(|s| s.base_offset() < recovery_point);
+        let unsealed = &segments[first.saturating_sub(1)..];
+        if unsealed.is_empty() {
+            return Ok(());
+        }
+        for segment in unsealed {
+            segment.seal().inspect_err(|error| {
+                if segment.has_lost() {
+                    self.volume.fail(error);
+                }
+            })?;
+        }
+        self.volume.world.disk.sync_dir(self.dir())
     }
 }
 

@@ -41,6 +41,8 @@ struct State {
     now: Vec<Arc<Log>>,
     /// Logs that may wait until a time (`flush.ms`), with that time.
     later: Vec<(u64, Arc<Log>)>,
+    /// Something was put in since the last look.
+    has_news: bool,
     waker: Option<Waker>,
 }
 
@@ -74,6 +76,7 @@ impl Queue {
         let waker = {
             let mut state = self.state.lock();
             change(&mut state);
+            state.has_news = true;
             state.waker.take()
         };
         if let Some(waker) = waker {
@@ -83,10 +86,10 @@ impl Queue {
 }
 
 impl Volume {
-    /// Ready once a log waits for the disk at `now_ms` of elapsed time.
-    pub fn poll_unflushed(&self, cx: &mut Context<'_>, now_ms: u64) -> Poll<()> {
+    /// Ready once a log came to wait for the disk since the last time that this was ready.
+    pub fn poll_queued(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.queue.state.lock();
-        if !state.now.is_empty() || state.later.iter().any(|&(due_ms, _)| due_ms <= now_ms) {
+        if std::mem::take(&mut state.has_news) {
             return Poll::Ready(());
         }
         state.waker = Some(cx.waker().clone());

@@ -18,6 +18,7 @@ use crate::LogConfig;
 use crate::checkpoint::TopicPartition;
 use crate::directory::{Checkpoints, DirectoryError, LogDirectory, read_topic_id, write_topic_id};
 use crate::log::{Log, Opening};
+use crate::volume::Volume;
 
 /// The logs of one broker.
 pub struct LogManager {
@@ -188,13 +189,31 @@ impl LogManager {
     /// Makes all logs durable up to now and writes the checkpoints, so that little is scanned after
     /// a crash. A log whose disk refuses does not keep the others from it; its error is returned.
     pub fn checkpoint(&self) -> Result<(), DirectoryError> {
-        let mut flushed = Ok(());
+        self.checkpoint_after(Log::flush)
+    }
+
+    fn checkpoint_after(&self, step: fn(&Log) -> io::Result<()>) -> Result<(), DirectoryError> {
+        let mut stepped = Ok(());
         for (_, Placed { log, .. }) in self.snapshot() {
-            if let Err(error) = log.flush() {
-                flushed = flushed.and(Err(io_error(log.dir(), error)));
+            if let Err(error) = step(&log) {
+                stepped = stepped.and(Err(io_error(log.dir(), error)));
             }
         }
-        self.write_checkpoints().and(flushed)
+        self.write_checkpoints().and(stepped)
+    }
+
+    /// Writes the checkpoints up to what is durable already.
+    pub fn checkpoint_flushed(&self) -> Result<(), DirectoryError> {
+        self.checkpoint_after(|log| match log.recovery_point() < log.flushed().offset {
+            true => log.checkpoint(),
+            false => Ok(()),
+        })
+    }
+
+    /// What the logs of each directory share.
+    #[must_use]
+    pub fn volumes(&self) -> Vec<Arc<Volume>> {
+        self.directories.iter().map(|directory| directory.volume().clone()).collect()
     }
 
     /// Writes the checkpoints as things stand: log start offsets, recovery points, high watermarks.

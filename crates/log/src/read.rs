@@ -78,7 +78,8 @@ impl Log {
 fn readable_bytes(segment: &Segment, limit: LogPosition) -> u64 {
     match segment.base_offset().cmp(&limit.segment) {
         Ordering::Less => segment.size(),
-        Ordering::Equal => limit.position,
+        // Compaction may have made it smaller since the limit was taken.
+        Ordering::Equal => limit.position.min(segment.size()),
         Ordering::Greater => 0,
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use ottla_log::{AppendError, Appended, Log, LogPosition, ReadError, Slice, TopicPartition};
+use ottla_log::{
+    AppendError, Appended, FlushListener, Log, LogPosition, ReadError, Slice, TopicPartition,
+};
 use ottla_record::{LeaderEpoch, Offset, Uuid, ValidBatch};
 use parking_lot::Mutex;
 
@@ -15,6 +17,8 @@ pub struct Partition {
     topic_id: Uuid,
     leader_epoch: LeaderEpoch,
     log: Arc<Log>,
+    /// It never goes back, also not when the topic is told to wait for the disk from now on.
+    high_watermark: Mutex<LogPosition>,
     /// Set when the topic was deleted; whoever holds the partition still must let go.
     gone: AtomicBool,
     watches: Mutex<Watches>,
@@ -49,9 +53,19 @@ impl Partition {
         topic_id: Uuid,
         leader_epoch: LeaderEpoch,
         log: Arc<Log>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let (gone, watches) = (AtomicBool::new(false), Mutex::default());
-        Self { name, topic_id, leader_epoch, log, gone, watches }
+        let high_watermark = Mutex::new(match log.config().flush_before_ack {
+            true => log.flushed(),
+            false => log.end(),
+        });
+        let partition =
+            Arc::new(Self { name, topic_id, leader_epoch, log, high_watermark, gone, watches });
+        let listener: Weak<Self> = Arc::downgrade(&partition);
+        partition.log.set_listener(listener);
+        // What was flushed before the log could tell.
+        partition.flushed();
+        partition
     }
 
     /// Topic and index.
@@ -84,10 +98,18 @@ impl Partition {
         self.gone.load(Ordering::Acquire)
     }
 
-    /// The end of what consumers may read.
+    /// The end of what consumers may read: no crash takes what lies below, unless the topic does
+    /// not wait for the disk (`flush.before.ack`).
     #[must_use]
     pub fn high_watermark(&self) -> LogPosition {
-        self.log.end()
+        *self.high_watermark.lock()
+    }
+
+    fn advance_high_watermark(&self, to: LogPosition) {
+        let mut high_watermark = self.high_watermark.lock();
+        if high_watermark.offset < to.offset {
+            *high_watermark = to;
+        }
     }
 
     /// The end of what `read_committed` consumers may read: the high watermark, since no
@@ -97,10 +119,12 @@ impl Partition {
         self.high_watermark().offset
     }
 
-    /// Appends a validated batch and wakes who waits for it.
+    /// Appends a validated batch. Unless it has to reach the disk first, it is committed at once and
+    /// who waits for it is woken.
     pub fn append(&self, batch: &ValidBatch<'_>) -> Result<Appended, AppendError> {
         let appended = self.log.append(batch, self.leader_epoch)?;
-        if !appended.duplicate {
+        if !appended.duplicate && !self.log.config().flush_before_ack {
+            self.advance_high_watermark(appended.end);
             self.notify();
         }
         Ok(appended)
@@ -133,6 +157,15 @@ impl Partition {
         }
     }
 
+    /// Leaves `watch` here until the partition moves, to find out whether the log is on the disk up to
+    /// `end`. If it is, or will never be, `watch` is told at once.
+    pub fn watch_flushed(&self, end: Offset, watch: &Arc<Watch>, index: u32) {
+        self.watches.lock().push(watch, index);
+        if self.log.flushed().offset >= end || self.log.failure().is_some() || self.is_gone() {
+            self.notify();
+        }
+    }
+
     /// Marks the partition as deleted and wakes who waits for it.
     pub fn mark_gone(&self) {
         self.gone.store(true, Ordering::Release);
@@ -152,6 +185,13 @@ impl Partition {
                 watch.notify(index);
             }
         }
+    }
+}
+
+impl FlushListener for Partition {
+    fn flushed(&self) {
+        self.advance_high_watermark(self.log.flushed());
+        self.notify();
     }
 }
 

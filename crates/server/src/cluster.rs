@@ -364,7 +364,7 @@ impl Cluster {
                 log.set_config(config.clone());
                 let epoch = metadata.leader_epoch();
                 log.begin_epoch(epoch)?;
-                partitions.push(Some(Arc::new(Partition::new(name, topic.id, epoch, log))));
+                partitions.push(Some(Partition::new(name, topic.id, epoch, log)));
             }
             Ok::<_, io::Error>(HostedTopic { name: topic.name.clone(), id: topic.id, partitions })
         })

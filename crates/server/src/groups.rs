@@ -3,7 +3,7 @@
 //! Owns: how the coordinator's seams meet the logs, the clock and the threads of this node. Must
 //! not know: the rules of groups.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_coordinator::{
@@ -11,10 +11,9 @@ use ottla_coordinator::{
 };
 use ottla_log::TopicPartition;
 use ottla_record::{Codec, Offset, RecordBatch, ValidBatch, batches};
-use ottla_replication::{HostedTopic, Partition};
+use ottla_replication::{HostedTopic, Partition, Watch};
 use ottla_runtime::{Clock, World, task, time};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tracing::error;
 
 use crate::config::BrokerConfig;
@@ -30,14 +29,8 @@ pub(crate) struct GroupCoordinator {
     groups: Arc<Groups>,
     clock: Arc<dyn Clock>,
     led: Mutex<Vec<i32>>,
-    committed: Arc<Committed>,
-}
-
-/// Partitions in which something was committed that an answer waits for.
-#[derive(Default)]
-struct Committed {
-    partitions: Mutex<Vec<i32>>,
-    notify: Notify,
+    /// Is told of partitions in which something was committed that an answer waits for.
+    committed: Arc<Watch>,
 }
 
 impl GroupCoordinator {
@@ -66,7 +59,7 @@ impl GroupCoordinator {
         };
         let groups = Arc::new(Groups::new(config, world.clock.clone(), world.random.clone()));
         let clock = world.clock.clone();
-        Self { groups, clock, led: Mutex::default(), committed: Arc::default() }
+        Self { groups, clock, led: Mutex::default(), committed: Watch::new() }
     }
 
     /// What handlers call.
@@ -82,10 +75,8 @@ impl GroupCoordinator {
             let mut led = self.led.lock();
             if !led.contains(&id) {
                 led.push(id);
-                let log = OffsetsLog {
-                    partition: partition.clone(),
-                    committed: Arc::downgrade(&self.committed),
-                };
+                let (partition, committed) = (partition.clone(), self.committed.clone());
+                let log = OffsetsLog { partition, committed };
                 self.groups.elect(id, Arc::new(log));
             }
         }
@@ -123,8 +114,8 @@ impl GroupCoordinator {
     /// Does what is due in the groups, for ever.
     pub(crate) async fn drive(self: Arc<Self>) {
         loop {
-            for partition in std::mem::take(&mut *self.committed.partitions.lock()) {
-                self.groups.advance(partition);
+            for partition in self.committed.take_moved() {
+                self.groups.advance(partition.cast_signed());
             }
             let loaded = self.load().await;
             let due = self.groups.drive();
@@ -138,7 +129,7 @@ impl GroupCoordinator {
             tokio::select! {
                 () = wait => {}
                 () = self.groups.wake().woken() => {}
-                () = self.committed.notify.notified() => {}
+                () = self.committed.moved() => {}
             }
         }
     }
@@ -152,7 +143,7 @@ impl GroupCoordinator {
 /// A partition of `__consumer_offsets` as its coordinator needs it.
 struct OffsetsLog {
     partition: Arc<Partition>,
-    committed: Weak<Committed>,
+    committed: Arc<Watch>,
 }
 
 impl StateLog for OffsetsLog {
@@ -176,12 +167,10 @@ impl StateLog for OffsetsLog {
         self.partition.high_watermark().offset
     }
 
-    fn watch_committed(&self, _end: Offset) {
-        // With one replica everything is committed when it is appended.
-        if let Some(committed) = self.committed.upgrade() {
-            committed.partitions.lock().push(self.partition.name().partition.0);
-            committed.notify.notify_one();
-        }
+    fn watch_committed(&self, end: Offset) {
+        let index = self.partition.name().partition.0.cast_unsigned();
+        // The high watermark has passed the last offset below the end.
+        self.partition.watch(Offset(end.0 - 1), &self.committed, index);
     }
 
     fn start_offset(&self) -> Offset {

@@ -4,6 +4,7 @@
 //! order of starting and stopping. Must not know: how a record lies on the disk, how the keeper
 //! keeps its tree.
 
+mod acknowledge;
 mod advertise;
 mod authorize;
 mod call;
@@ -11,6 +12,7 @@ mod cluster;
 pub mod config;
 mod dispatch;
 mod fetch;
+mod flushing;
 mod groups;
 mod handler;
 mod housekeeping;

@@ -32,6 +32,7 @@ use crate::cluster::{ChangeError, Cluster, Parts, log_config};
 use crate::config::{self, BrokerConfig};
 use crate::dispatch::Services;
 use crate::fetch::SessionCache;
+use crate::flushing;
 use crate::groups::GroupCoordinator;
 use crate::housekeeping;
 use crate::network::{Acceptor, Admission, ConnectionSettings, FrameBudget};
@@ -179,9 +180,13 @@ impl Node {
             fetch_sessions: SessionCache::new(usize::try_from(slots).unwrap_or(0)),
         });
         let mut workers = vec![keeper_worker];
+        let (flushers, checkpoints) =
+            flushing::start(&logs, &services.world.clock).map_err(StartError::Thread)?;
+        workers.extend(flushers);
         let network = start_workers(&config, &mut workers)?;
         let (listening, acceptors) = accept(&services, network, sockets)?;
         let mut housekeeping = housekeeping::start(&services);
+        housekeeping.push(Spawner::current().spawn(checkpoints));
         housekeeping.push(Spawner::current().spawn(groups.drive()));
         let tree = built_in;
         Ok(Self { services, logs, tree, listening, acceptors, housekeeping, workers })
@@ -250,10 +255,15 @@ async fn open_logs(
 ) -> Result<LogManager, StartError> {
     let (world, config) = (world.clone(), config.clone());
     let opened = task::blocking("open-logs", move || {
-        LogManager::open(&world, directories, |topic| {
+        let logs = LogManager::open(&world, directories, |topic| {
             let overrides = picture.topic(topic).map(|topic| topic.config.clone());
             log_config(&config.log_defaults, topic, &overrides.unwrap_or_default())
-        })
+        })?;
+        // What a crash left in memory may have been read before it, and must not vanish for a while.
+        logs.volumes().iter().for_each(|volume| {
+            volume.flush(world.clock.elapsed_ms());
+        });
+        Ok::<_, DirectoryError>(logs)
     });
     Ok(opened.await.map_err(StartError::Thread)??)
 }

@@ -14,7 +14,7 @@ pub(crate) mod describe_groups;
 pub(crate) mod describe_log_dirs;
 pub(crate) mod describe_topic_partitions;
 mod epoch;
-mod error;
+pub(crate) mod error;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 mod groups;

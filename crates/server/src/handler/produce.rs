@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_log::{AppendError, CompressionType, LogConfig, SequenceError};
 use ottla_protocol::messages::produce_request::TopicProduceData;
@@ -9,7 +10,7 @@ use ottla_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use ottla_protocol::messages::{ProduceRequest, ProduceResponse};
-use ottla_protocol::{ErrorCode, Records};
+use ottla_protocol::{ErrorCode, IntoOwned, Records};
 use ottla_record::{
     BatchError, Codec, Depth, InvalidBatch, PartitionId, RecordBatch, RejectionReason, Timestamp,
     TimestampPolicy, TimestampType, Uuid, ValidationOptions, validate,
@@ -17,6 +18,7 @@ use ottla_record::{
 use ottla_replication::{HostedTopic, Partition};
 use tracing::error;
 
+use crate::acknowledge::{self, Unflushed};
 use crate::authorize::{Operation, Resource};
 use crate::call::{Call, Close};
 use crate::dispatch::Services;
@@ -42,11 +44,28 @@ pub(crate) fn handle(mut call: Call<'_>, services: &Services) -> Result<Reply, C
     let request: ProduceRequest<'_> = call.decode()?;
     let acks = request.acks;
     let now = Timestamp(services.world.clock.wall_ms());
-    let producing = Producing { call: &call, services, acks, now };
+    let mut producing =
+        Producing { call: &call, services, acks, now, unflushed: Vec::new(), partitions: 0 };
     let responses = request.topic_data.iter().map(|topic| producing.topic(topic)).collect();
+    let unflushed = producing.unflushed;
     let response = ProduceResponse { responses, ..Default::default() };
-    if acks != 0 {
+    if acks != 0 && unflushed.is_empty() {
         return call.respond(&response);
+    }
+    if acks != 0 {
+        let timeout = Duration::from_millis(request.timeout_ms.max(0).unsigned_abs().into());
+        let mut response = response.into_owned();
+        return call.respond_later(async move {
+            let failed = acknowledge::flushed(unflushed, timeout).await;
+            let mut partitions: Vec<_> =
+                response.responses.iter_mut().flat_map(|t| &mut t.partition_responses).collect();
+            for (unflushed, error) in failed {
+                let failed = &mut *partitions[unflushed.index];
+                (failed.error_code, failed.base_offset) = (error.code.0, -1);
+                failed.error_message = Some(error.message);
+            }
+            response
+        });
     }
     let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
     match partitions.into_iter().find(|partition| partition.error_code != 0) {
@@ -78,38 +97,43 @@ struct Producing<'a> {
     services: &'a Services,
     acks: i16,
     now: Timestamp,
+    /// What waits for the disk. Each is named by its place among all partitions of the request.
+    unflushed: Vec<Unflushed>,
+    partitions: usize,
 }
 
 impl Producing<'_> {
-    fn topic<'r>(&self, request: &'r TopicProduceData<'_>) -> TopicProduceResponse<'r> {
+    fn topic<'r>(&mut self, request: &'r TopicProduceData<'_>) -> TopicProduceResponse<'r> {
         let by_id = self.call.version() >= TOPIC_IDS_FROM;
         let partitions = &self.services.partitions;
         let hosted = match by_id {
             true => partitions.topic_by_id(request.topic_id),
             false => partitions.topic(&request.name),
         };
-        let answer =
-            |data: &ottla_protocol::messages::produce_request::PartitionProduceData<'_>| {
-                let id = PartitionId(data.index);
-                self.partition(hosted.as_ref(), &request.name, id, data.records.as_ref())
-                    .unwrap_or_else(|refusal| PartitionProduceResponse {
-                        error_code: refusal.code.0,
-                        base_offset: -1,
-                        error_message: Some(refusal.message),
-                        record_errors: refusal.records,
-                        index: data.index,
-                        ..Default::default()
-                    })
-            };
+        let mut partition_responses = Vec::with_capacity(request.partition_data.len());
+        for data in &request.partition_data {
+            let id = PartitionId(data.index);
+            let records = data.records.as_ref();
+            let answer = self.partition(hosted.as_ref(), &request.name, id, records);
+            partition_responses.push(answer.unwrap_or_else(|refusal| PartitionProduceResponse {
+                error_code: refusal.code.0,
+                base_offset: -1,
+                error_message: Some(refusal.message),
+                record_errors: refusal.records,
+                index: data.index,
+                ..Default::default()
+            }));
+            self.partitions += 1;
+        }
         TopicProduceResponse {
             name: if by_id { Cow::Borrowed("") } else { Cow::Borrowed(&*request.name) },
             topic_id: if by_id { request.topic_id } else { Uuid::ZERO },
-            partition_responses: request.partition_data.iter().map(answer).collect(),
+            partition_responses,
         }
     }
 
     fn partition(
-        &self,
+        &mut self,
         topic: Option<&Arc<HostedTopic>>,
         name: &str,
         id: PartitionId,
@@ -162,7 +186,7 @@ impl Producing<'_> {
     }
 
     fn append(
-        &self,
+        &mut self,
         partition: &Arc<Partition>,
         records: &[u8],
     ) -> Result<PartitionProduceResponse<'static>, Refusal> {
@@ -184,6 +208,9 @@ impl Producing<'_> {
             valid = validate(&rebuilt, &options).map_err(invalid_batch)?;
         }
         let appended = partition.append(&valid).map_err(|error| append_error(partition, error))?;
+        if appended.awaits_flush {
+            self.unflushed.push(Unflushed::new(partition, appended.end.offset, self.partitions));
+        }
         Ok(PartitionProduceResponse {
             index: partition.name().partition.0,
             base_offset: appended.base_offset.0,

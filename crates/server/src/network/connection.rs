@@ -2,13 +2,17 @@
 //!
 //! A frame is read into a buffer that is leased when the socket turns readable and given back when
 //! the request is done: an idle connection holds none. Requests are handled one at a time and
-//! answered in order, as in Kafka.
+//! answered in order, as in Kafka; only a Produce may begin while earlier ones wait for the disk.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use ottla_protocol::ApiKey;
 use ottla_runtime::net::Stream;
 use ottla_runtime::{Buffer, BufferPool};
 use tracing::{debug, info, warn};
@@ -17,13 +21,16 @@ use crate::call::{Client, Close};
 use crate::dispatch::Services;
 use crate::network::budget::{FrameBudget, FrameLease};
 use crate::network::idle::Idle;
-use crate::network::response::{Reply, Response};
+use crate::network::response::{Answer, Reply, Response};
 
 /// Bytes of the length that precedes each frame.
 const PREFIX: usize = 4;
 
 /// Up to this size a frame gets its buffer at once; beyond it, as its bytes arrive.
 const TRUSTED_FRAME_BYTES: usize = 1024 * 1024;
+
+/// How many Produce requests of a connection may wait for their acknowledgement at once.
+const UNANSWERED_MAX: usize = 16;
 
 /// What all connections of a node share.
 #[derive(Clone)]
@@ -44,6 +51,8 @@ pub(crate) struct Connection {
     pool: BufferPool,
     /// The buffer of the last response, for the next one.
     scratch: Vec<u8>,
+    /// The answers that are to be written next, in the order of their requests.
+    unanswered: VecDeque<Answer>,
 }
 
 /// Why a connection ended.
@@ -95,7 +104,8 @@ impl Connection {
         settings: Arc<ConnectionSettings>,
         pool: BufferPool,
     ) -> Self {
-        Self { stream, client, services, settings, pool, scratch: Vec::new() }
+        let (scratch, unanswered) = (Vec::new(), VecDeque::new());
+        Self { stream, client, services, settings, pool, scratch, unanswered }
     }
 
     /// Serves the connection until it ends.
@@ -118,11 +128,15 @@ impl Connection {
     async fn serve(&mut self) -> Result<std::convert::Infallible, End> {
         let mut idle = Idle::new(self.settings.idle);
         loop {
-            idle.readable(&*self.stream).await.map_err(End::of_wait)?;
+            self.readable(&mut idle).await?;
             let mut buffer = self.pool.lease();
             // A client that sends one request behind the other finds them handled without waiting.
             while let Some(lease) = self.read_frame(&mut buffer, &mut idle).await? {
                 let len = frame_len(&buffer).map_or(0, |len| len as usize);
+                let is_produce = is_produce(&buffer[PREFIX..PREFIX + len]);
+                // Whatever else follows on a Produce may look at what that one did.
+                let unanswered_max = if is_produce { UNANSWERED_MAX - 1 } else { 0 };
+                self.answer_down_to(unanswered_max, &mut idle).await?;
                 let reply = self.services.dispatch(
                     &self.client,
                     &buffer[PREFIX..PREFIX + len],
@@ -132,10 +146,17 @@ impl Connection {
                 // The bytes are in the log or decoded: who waits must not hold up who sends.
                 drop(lease);
                 match reply {
-                    Reply::Now(response) => self.write(response, &mut idle).await?,
-                    Reply::Later(answer) => {
-                        let response = answer.await?;
+                    Reply::Now(response) if self.unanswered.is_empty() => {
                         self.write(response, &mut idle).await?;
+                    }
+                    Reply::Now(response) => {
+                        self.unanswered.push_back(Box::pin(std::future::ready(Ok(response))));
+                    }
+                    Reply::Later(answer) => {
+                        self.unanswered.push_back(answer);
+                        if !is_produce {
+                            self.answer_down_to(0, &mut idle).await?;
+                        }
                     }
                     Reply::Nothing => {}
                 }
@@ -147,9 +168,41 @@ impl Connection {
         }
     }
 
+    /// Waits until there may be something to read. Answers that come meanwhile are written.
+    async fn readable(&mut self, idle: &mut Idle) -> Result<(), End> {
+        loop {
+            let answer = poll_fn(|cx| {
+                if let Some(first) = self.unanswered.front_mut()
+                    && let Poll::Ready(answer) = first.as_mut().poll(cx)
+                {
+                    return Poll::Ready(Ok(Some(answer)));
+                }
+                idle.poll_readable(&*self.stream, cx).map_ok(|()| None)
+            });
+            match answer.await.map_err(End::of_wait)? {
+                None => return Ok(()),
+                Some(answer) => {
+                    self.unanswered.pop_front();
+                    self.write(answer?, idle).await?;
+                }
+            }
+        }
+    }
+
+    /// Waits for answers and writes them, until no more than `count` are missing.
+    async fn answer_down_to(&mut self, count: usize, idle: &mut Idle) -> Result<(), End> {
+        while self.unanswered.len() > count {
+            if let Some(answer) = self.unanswered.pop_front() {
+                let response = answer.await?;
+                self.write(response, idle).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads until the buffer holds a whole frame; `None` if there is nothing to read at all.
     async fn read_frame(
-        &self,
+        &mut self,
         buffer: &mut Buffer,
         idle: &mut Idle,
     ) -> Result<Option<FrameLease>, End> {
@@ -178,7 +231,7 @@ impl Connection {
                     if buffer.is_empty() {
                         return Ok(None);
                     }
-                    idle.readable(&*self.stream).await.map_err(End::of_wait)?;
+                    self.readable(idle).await?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -203,6 +256,11 @@ impl Connection {
 /// The length of the frame at the front, once its four bytes are there.
 fn frame_len(buffer: &[u8]) -> Option<i32> {
     buffer.first_chunk().map(|prefix| i32::from_be_bytes(*prefix))
+}
+
+/// Whether a request is a Produce: its key comes first.
+fn is_produce(frame: &[u8]) -> bool {
+    frame.first_chunk().is_some_and(|&key| i16::from_be_bytes(key) == ApiKey::Produce as i16)
 }
 
 #[cfg(test)]

@@ -29,13 +29,16 @@ impl Idle {
         self.last_active = time::now();
     }
 
-    /// Waits until there may be something to read; `TimedOut` when patience ends.
-    pub(crate) async fn readable(&mut self, stream: &dyn Stream) -> io::Result<()> {
-        poll_fn(|cx| match stream.poll_readable(cx) {
+    /// Ready when there may be something to read; `TimedOut` when patience ends.
+    pub(crate) fn poll_readable(
+        &mut self,
+        stream: &dyn Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        match stream.poll_readable(cx) {
             Poll::Ready(ready) => Poll::Ready(ready),
             Poll::Pending => self.poll_timer(cx),
-        })
-        .await
+        }
     }
 
     /// Waits until there may be room to write; `TimedOut` when patience ends: a client that takes

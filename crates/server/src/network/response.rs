@@ -18,12 +18,15 @@ const COPIED_BYTES_MAX: usize = 16 * 1024;
 /// How much of a file is sent before it is asked again whether the rest is in memory.
 const PIECE_BYTES: usize = 1024 * 1024;
 
+/// A response that comes when something has happened.
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Response, Close>> + Send>>;
+
 /// What a handler answers.
 pub(crate) enum Reply {
     /// The answer.
     Now(Response),
     /// The answer comes when something has happened.
-    Later(Pin<Box<dyn Future<Output = Result<Response, Close>> + Send>>),
+    Later(Answer),
     /// The client expects no answer (Produce with acks=0).
     Nothing,
 }

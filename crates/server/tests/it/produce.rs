@@ -92,8 +92,10 @@ fn with_acks_0_nothing_is_answered() {
         }
         // The next answer is that of the next request.
         peer.ask(0, &ApiVersionsRequest::default()).await;
+        // What is acknowledged has all before it on the disk too, where consumers see it.
+        assert_eq!(append(&mut peer, "orders", 0, batch(&["10"])).await, 10);
         let stored = values(&read_all(&mut peer, "orders", 0, 0).await);
-        let expected: Vec<_> = (0..10).map(|i| (i, format!("{i}").into_bytes())).collect();
+        let expected: Vec<_> = (0..11).map(|i| (i, format!("{i}").into_bytes())).collect();
         assert_eq!(stored, expected);
         node.stop().await.expect("stops");
     });

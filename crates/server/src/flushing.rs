@@ -1,0 +1,91 @@
+//! The threads that make appends durable, and the checkpoints that follow them.
+//!
+//! A thread per log directory waits for the disk, a round at a time; nothing else runs on it. The
+//! recovery point is written down soon after, so that little has to be read when a crash comes.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_log::{LogManager, Volume};
+use ottla_runtime::task::Worker;
+use ottla_runtime::{Clock, task, time};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tracing::error;
+
+/// A checkpoint follows the first flush after the last one in so much time …
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
+
+/// … or once so many bytes were flushed.
+const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What was flushed since the last checkpoint.
+#[derive(Default)]
+struct Flushed {
+    bytes: Mutex<u64>,
+    some: Notify,
+    many: Notify,
+}
+
+impl Flushed {
+    fn add(&self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        let mut sum = self.bytes.lock();
+        let before = *sum;
+        *sum += bytes;
+        if before == 0 {
+            self.some.notify_one();
+        }
+        if before < CHECKPOINT_BYTES && *sum >= CHECKPOINT_BYTES {
+            self.many.notify_one();
+        }
+    }
+}
+
+/// Starts the flushers of all log directories, and what writes the checkpoints after them.
+pub(crate) fn start(
+    logs: &Arc<LogManager>,
+    clock: &Arc<dyn Clock>,
+) -> io::Result<(Vec<Worker>, impl Future<Output = ()> + Send + use<>)> {
+    let flushed = Arc::new(Flushed::default());
+    let mut workers = Vec::new();
+    for (index, volume) in logs.volumes().into_iter().enumerate() {
+        let worker = Worker::start(&format!("ottla-flush-{index}"))?;
+        worker.spawner().detach(flush(volume, clock.clone(), flushed.clone()));
+        workers.push(worker);
+    }
+    Ok((workers, checkpoint(logs.clone(), flushed)))
+}
+
+async fn flush(volume: Arc<Volume>, clock: Arc<dyn Clock>, flushed: Arc<Flushed>) {
+    loop {
+        let queued = poll_fn(|cx| volume.poll_queued(cx));
+        match volume.next_flush_ms() {
+            None => queued.await,
+            Some(due_ms) => {
+                let left = Duration::from_millis(due_ms.saturating_sub(clock.elapsed_ms()));
+                let _ = time::timeout(left, queued).await;
+            }
+        }
+        flushed.add(volume.flush(clock.elapsed_ms()).bytes);
+    }
+}
+
+async fn checkpoint(logs: Arc<LogManager>, flushed: Arc<Flushed>) {
+    loop {
+        flushed.some.notified().await;
+        let _ = time::timeout(CHECKPOINT_AFTER, flushed.many.notified()).await;
+        *flushed.bytes.lock() = 0;
+        let logs = logs.clone();
+        let written = task::blocking("log-checkpoint", move || logs.checkpoint_flushed()).await;
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(%error, "could not write checkpoints"),
+            Err(error) => error!(%error, "could not start a thread for checkpoints"),
+        }
+    }
+}
