@@ -25,6 +25,12 @@ impl Log {
         self.volume.failure()
     }
 
+    /// There is too little room in the log's directory for clients to write.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.volume.is_full()
+    }
+
     /// Who is to be told when [`Log::flushed`] moves. Only the first one is.
     pub fn set_listener(&self, listener: Weak<dyn FlushListener>) {
         let _ = self.listener.set(listener);

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ottla_runtime::World;
 use ottla_runtime::disk::FileSystem;
-use tracing::error;
+use tracing::{error, info, warn};
 
 use crate::flusher::Queue;
 
@@ -20,7 +21,14 @@ pub struct Volume {
     pub(crate) queue: Queue,
     /// Why the directory is offline. Once set, it stays so until the node starts again.
     failure: OnceLock<String>,
+    is_full: AtomicBool,
 }
+
+/// The least free space of a directory of which none is set: so many bytes …
+const MIN_FREE_BYTES: u64 = 1 << 30;
+
+/// … or this part of the disk, if that is more.
+const MIN_FREE_PART: u64 = 50;
 
 impl Volume {
     /// The log directory at `path`, which must be there.
@@ -28,7 +36,8 @@ impl Volume {
         let file_system = world.disk.file_system(path)?;
         let (world, path) = (world.clone(), path.to_owned());
         let (queue, failure) = (Queue::default(), OnceLock::new());
-        Ok(Arc::new(Self { world, path, file_system, queue, failure }))
+        let is_full = AtomicBool::new(false);
+        Ok(Arc::new(Self { world, path, file_system, queue, failure, is_full }))
     }
 
     /// The log directory.
@@ -50,6 +59,32 @@ impl Volume {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
+    }
+
+    /// Looks how much room there is. Below `min_free` bytes (`log.dir.min.free.bytes`; negative: the
+    /// larger of 1 GiB and 2 % of the disk) clients should not be let write: what is left is for
+    /// deletions, offsets and a clean stop.
+    pub fn check_space(&self, min_free: i64) {
+        let Ok(space) = self.world.disk.space(&self.path) else { return };
+        let default = || MIN_FREE_BYTES.max(space.total_bytes / MIN_FREE_PART);
+        let min_free = u64::try_from(min_free).unwrap_or_else(|_| default());
+        let (dir, free) = (self.path.display(), space.usable_bytes);
+        let is_full = free < min_free;
+        match (self.is_full.swap(is_full, Ordering::Relaxed), is_full) {
+            (false, true) => warn!(
+                %dir, free, min_free,
+                "log directory is nearly full: produce is refused until there is more room \
+                 (log.dir.min.free.bytes); reads, deletions and offset commits go on"
+            ),
+            (true, false) => info!(%dir, free, min_free, "log directory has room again"),
+            _ => {}
+        }
+    }
+
+    /// There was too little room at the last look.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
     }
 
     /// # Errors

@@ -21,6 +21,10 @@ const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 /// … or once so many bytes were flushed.
 const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 
+/// How often the room of a log directory is looked at, at least and at most.
+const SPACE_CHECK: Duration = Duration::from_secs(1);
+const SPACE_CHECK_MIN: Duration = Duration::from_millis(50);
+
 /// What was flushed since the last checkpoint.
 #[derive(Default)]
 struct Flushed {
@@ -50,28 +54,30 @@ impl Flushed {
 pub(crate) fn start(
     logs: &Arc<LogManager>,
     clock: &Arc<dyn Clock>,
+    min_free: i64,
 ) -> io::Result<(Vec<Worker>, impl Future<Output = ()> + Send + use<>)> {
     let flushed = Arc::new(Flushed::default());
     let mut workers = Vec::new();
     for (index, volume) in logs.volumes().into_iter().enumerate() {
         let worker = Worker::start(&format!("ottla-flush-{index}"))?;
-        worker.spawner().detach(flush(volume, clock.clone(), flushed.clone()));
+        volume.check_space(min_free);
+        worker.spawner().detach(flush(volume, clock.clone(), flushed.clone(), min_free));
         workers.push(worker);
     }
     Ok((workers, checkpoint(logs.clone(), flushed)))
 }
 
-async fn flush(volume: Arc<Volume>, clock: Arc<dyn Clock>, flushed: Arc<Flushed>) {
+async fn flush(volume: Arc<Volume>, clock: Arc<dyn Clock>, flushed: Arc<Flushed>, min_free: i64) {
+    let mut checked = time::now();
     loop {
-        let queued = poll_fn(|cx| volume.poll_queued(cx));
-        match volume.next_flush_ms() {
-            None => queued.await,
-            Some(due_ms) => {
-                let left = Duration::from_millis(due_ms.saturating_sub(clock.elapsed_ms()));
-                let _ = time::timeout(left, queued).await;
-            }
-        }
+        let left = |due_ms: u64| Duration::from_millis(due_ms.saturating_sub(clock.elapsed_ms()));
+        let longest = volume.next_flush_ms().map_or(SPACE_CHECK, left).min(SPACE_CHECK);
+        let _ = time::timeout(longest, poll_fn(|cx| volume.poll_queued(cx))).await;
         flushed.add(volume.flush(clock.elapsed_ms()).bytes);
+        if checked.elapsed() >= SPACE_CHECK_MIN {
+            volume.check_space(min_free);
+            checked = time::now();
+        }
     }
 }
 

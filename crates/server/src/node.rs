@@ -181,7 +181,8 @@ impl Node {
         });
         let mut workers = vec![keeper_worker];
         let (flushers, checkpoints) =
-            flushing::start(&logs, &services.world.clock).map_err(StartError::Thread)?;
+            flushing::start(&logs, &services.world.clock, config.storage.log_dir_min_free_bytes)
+                .map_err(StartError::Thread)?;
         workers.extend(flushers);
         let network = start_workers(&config, &mut workers)?;
         let (listening, acceptors) = accept(&services, network, sockets)?;

@@ -101,6 +101,11 @@ keys! {
         log_dir: String = Key::broker("log.dir").default("./ottla-data").check(Check::NotEmpty);
         /// The directories of the logs, separated by commas.
         log_dirs: Option<String> = Key::broker("log.dirs");
+        /// The free space of a log directory, in bytes, below which produce is refused, so that
+        /// deletions, offset commits and a clean stop still have room. -1: the larger of 1 GiB and
+        /// 2 % of the disk; 0: none is kept. A key of Ottla.
+        log_dir_min_free_bytes: i64 = Key::broker("log.dir.min.free.bytes").default("-1")
+            .check(Check::AtLeast(-1));
         /// The threads that recover, and at the end flush, the logs of one directory.
         num_recovery_threads_per_data_dir: i32 = Key::broker("num.recovery.threads.per.data.dir")
             .default("1").check(Check::AtLeast(1)).update(Update::ClusterWide);

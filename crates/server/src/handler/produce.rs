@@ -182,6 +182,11 @@ impl Producing<'_> {
             let message = format!("1 replica is in sync and min.insync.replicas is {min}");
             return Err(Refusal::new(ErrorCode::NOT_ENOUGH_REPLICAS, message));
         }
+        if partition.log().is_full() && !ottla_metadata::admin::topic_name::is_internal(name) {
+            let message = "the broker's disk is nearly full (log.dir.min.free.bytes): \
+                           delete records or topics, or give it more room; it goes on by itself";
+            return Err(Refusal::new(ErrorCode::KAFKA_STORAGE_ERROR, message));
+        }
         Ok(partition)
     }
 

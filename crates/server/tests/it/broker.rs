@@ -38,12 +38,21 @@ impl Drop for Scratch {
 
 /// Starts a node with its logs in `dir` on a free port; `settings` are `key=value`.
 pub(crate) async fn try_start(dir: &Path, settings: &[&str]) -> Result<Node, StartError> {
+    start_in(World::system(), dir, settings).await
+}
+
+/// Starts a node in another world.
+pub(crate) async fn start_in(
+    world: World,
+    dir: &Path,
+    settings: &[&str],
+) -> Result<Node, StartError> {
     let log_dirs = format!("log.dirs={}", dir.display());
     let base = ["listeners=PLAINTEXT://127.0.0.1:0", "num.network.threads=2", &log_dirs];
     let sources = Sources::new().command_line(base.iter().chain(settings).copied());
     let (config, warnings) = BrokerConfig::load(sources).expect("a configuration");
     assert!(warnings.is_empty(), "{warnings:?}");
-    Node::start(World::system(), config).await
+    Node::start(world, config).await
 }
 
 pub(crate) async fn start(dir: &Path, settings: &[&str]) -> Node {

@@ -5,6 +5,7 @@ mod client;
 mod fetch;
 mod hostile;
 mod peer;
+mod power;
 mod produce;
 mod restart;
 mod versions;
