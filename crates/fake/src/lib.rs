@@ -6,6 +6,8 @@
 
 mod clock;
 mod disk;
+mod inode;
+mod names;
 mod random;
 
 pub use clock::FakeClock;

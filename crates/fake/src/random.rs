@@ -22,6 +22,11 @@ impl Dice {
         self.next() % sides
     }
 
+    /// A number from 0 to `most`.
+    pub(crate) fn up_to(&mut self, most: usize) -> usize {
+        self.roll(most as u64 + 1) as usize
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

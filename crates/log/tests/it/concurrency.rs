@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ottla_log::{Log, ReadError};
-use ottla_record::{Timestamp, batches};
+use ottla_record::{Offset, Timestamp, batches};
 use ottla_runtime::task::{Worker, block_on};
 
-use crate::{Machine, NOW, append, batch};
+use crate::{Machine, NOW, append, batch, contents};
 
 /// Reads until the appender is done and the end is reached. Returns how many records it saw.
 fn read_on(log: &Arc<Log>, done: &AtomicBool) -> i64 {
@@ -94,4 +94,25 @@ fn readers_see_whole_batches_in_order_while_the_log_grows_and_shrinks() {
     log.close().unwrap();
     let end = log.end();
     assert_eq!(machine.open_clean().end(), end);
+}
+
+#[test]
+fn a_slow_disk_holds_up_neither_appends_nor_reads() {
+    let machine = Machine::new(&[]);
+    let log = Arc::new(machine.open_clean());
+    append(&log, &batch(1, 10));
+    machine.disk.hold_syncs();
+    let worker = Worker::start("log-flush").unwrap();
+    let flush = {
+        let log = log.clone();
+        worker.spawner().spawn(async move { log.flush() })
+    };
+    machine.disk.wait_for_sync();
+    append(&log, &batch(2, 10));
+    assert_eq!(contents(&log).len(), 2);
+    assert_eq!(log.recovery_point(), Offset(0));
+    machine.disk.release_syncs();
+    block_on(flush).unwrap().unwrap();
+    // What was appended meanwhile is not covered.
+    assert_eq!(log.recovery_point(), Offset(1));
 }
