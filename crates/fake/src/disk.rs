@@ -1,17 +1,16 @@
 //! A disk in memory. It keeps apart what a reader sees and what a power cut would leave.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, IoSlice};
-use std::ops::Range;
-use std::os::fd::BorrowedFd;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ottla_runtime::disk::{DirEntry, DirLock, Disk, File, LockError, OpenMode, Space};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::file::FakeFile;
 use crate::inode::{Change, Inode};
-use crate::names::{NameChange, Names, Node, below};
+use crate::names::{Entry, NameChange, Names, Node};
 use crate::random::Dice;
 
 /// The size of a disk for which none is set.
@@ -35,26 +34,26 @@ pub struct FakeDisk {
 }
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+pub(crate) struct Shared {
+    pub(crate) state: Mutex<State>,
     /// A sync has begun to wait, or need not wait any more.
-    syncs: Condvar,
+    pub(crate) syncs: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    image: Image,
-    limits: Limits,
+pub(crate) struct State {
+    pub(crate) image: Image,
+    pub(crate) limits: Limits,
     locked: BTreeSet<PathBuf>,
     /// The disk before each change, once that is asked for.
     recording: Option<Vec<Image>>,
-    syncs_are_held: bool,
-    syncs_waiting: usize,
+    pub(crate) syncs_are_held: bool,
+    pub(crate) syncs_waiting: usize,
 }
 
 /// What is on the disk.
 #[derive(Clone, Default)]
-struct Image {
+pub(crate) struct Image {
     /// Shared with the images before, until they change.
     files: BTreeMap<u64, Arc<Inode>>,
     /// What readers see.
@@ -63,13 +62,15 @@ struct Image {
     durable_names: Names,
     /// What became of the names since their directories were synced, in order.
     unsynced: Vec<NameChange>,
+    /// The greatest number of a file or directory.
+    last_number: u64,
 }
 
 /// What still succeeds.
-struct Limits {
+pub(crate) struct Limits {
     /// Changes; `None` is "all".
     changes: Option<u64>,
-    loses_next_sync: bool,
+    pub(crate) loses_next_sync: bool,
     capacity: u64,
 }
 
@@ -89,8 +90,15 @@ impl FakeDisk {
     /// A disk with one durable directory.
     #[must_use]
     pub fn with_dir(path: impl AsRef<Path>) -> Arc<Self> {
-        let names: Names = path.as_ref().ancestors().map(|p| (p.to_owned(), Node::Dir)).collect();
-        Self::with(Image { durable_names: names.clone(), names, ..Image::default() })
+        let mut image = Image::default();
+        for path in path.as_ref().ancestors().collect::<Vec<_>>().into_iter().rev() {
+            if let Some(entry) = image.names.entry(path) {
+                image.make_dir(entry);
+            }
+        }
+        image.unsynced.clear();
+        image.durable_names = image.names.clone();
+        Self::with(image)
     }
 
     fn with(image: Image) -> Arc<Self> {
@@ -171,8 +179,8 @@ impl FakeDisk {
     /// If there is no such byte.
     pub fn flip_bit(&self, path: impl AsRef<Path>, at: usize) {
         let mut state = self.state();
-        match state.image.names.get(path.as_ref()) {
-            Some(&Node::File(number)) => state.image.file(number).flip_bit(at),
+        match state.image.names.find(path.as_ref()) {
+            Some(Node::File(number)) => state.image.file(number).flip_bit(at),
             _ => panic!("no file {}", path.as_ref().display()),
         }
     }
@@ -191,7 +199,7 @@ impl FakeDisk {
 
 impl State {
     /// Counts a change that is about to happen.
-    fn spend(&mut self) -> io::Result<()> {
+    pub(crate) fn spend(&mut self) -> io::Result<()> {
         if let Some(recording) = &mut self.recording {
             recording.push(self.image.clone());
         }
@@ -206,15 +214,14 @@ impl State {
     }
 
     fn usable_bytes(&self) -> u64 {
-        let files = self.image.names.values();
-        let used = files.map(|&node| self.image.len(node)).sum();
+        let used = self.image.names.files().map(|n| self.image.content(n).len() as u64).sum();
         self.limits.capacity.saturating_sub(used)
     }
 
     /// Writes to a file as much as fits on the disk.
-    fn write(&mut self, number: u64, at: usize, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, number: u64, at: usize, bytes: &[u8]) -> io::Result<()> {
         self.spend()?;
-        let room = self.usable_bytes() as usize + self.image.len(Node::File(number)) as usize;
+        let room = self.usable_bytes() as usize + self.image.content(number).len();
         let fits = room.saturating_sub(at).min(bytes.len());
         if let Some(recording) = &mut self.recording {
             let mut torn = self.image.clone();
@@ -228,23 +235,28 @@ impl State {
 
 impl Image {
     fn apply(&mut self, change: NameChange) {
-        change.apply(&mut self.names);
+        self.names.apply(&change);
         self.unsynced.push(change);
     }
 
-    fn file(&mut self, number: u64) -> &mut Inode {
+    fn make_dir(&mut self, entry: Entry) {
+        self.last_number += 1;
+        self.apply(NameChange::Insert(entry, Node::Dir(self.last_number)));
+    }
+
+    fn make_file(&mut self, entry: Entry) -> u64 {
+        self.last_number += 1;
+        self.files.insert(self.last_number, Arc::default());
+        self.apply(NameChange::Insert(entry, Node::File(self.last_number)));
+        self.last_number
+    }
+
+    pub(crate) fn file(&mut self, number: u64) -> &mut Inode {
         Arc::make_mut(self.files.entry(number).or_default())
     }
 
-    fn content(&self, number: u64) -> &[u8] {
+    pub(crate) fn content(&self, number: u64) -> &[u8] {
         self.files.get(&number).map_or(&[], |file| file.content())
-    }
-
-    fn len(&self, node: Node) -> u64 {
-        match node {
-            Node::Dir => 0,
-            Node::File(number) => self.content(number).len() as u64,
-        }
     }
 
     fn after_process_crash(&self) -> Self {
@@ -259,21 +271,17 @@ impl Image {
         let (is_journal, kept) = (dice.roll(2) == 0, dice.up_to(self.unsynced.len()));
         for (n, change) in self.unsynced.iter().enumerate() {
             if if is_journal { n < kept } else { dice.roll(2) == 0 } {
-                change.apply(&mut names);
+                names.apply(change);
             }
         }
-        let known = names.clone();
-        names.retain(|path, _| path.ancestors().skip(1).all(|a| known.contains_key(a)));
-        let numbers = names.values().filter_map(|node| match node {
-            Node::Dir => None,
-            Node::File(number) => Some(*number),
-        });
+        names.forget_unreachable();
         let left = |number| {
             let file = self.files.get(&number).map(|file| file.after_power_cut(dice));
             (number, Arc::new(Inode::durable(file.unwrap_or_default())))
         };
-        let files = numbers.map(left).collect();
-        Self { files, durable_names: names.clone(), names, unsynced: Vec::new() }
+        let files = names.files().map(left).collect();
+        let (durable_names, unsynced) = (names.clone(), Vec::new());
+        Self { files, names, durable_names, unsynced, last_number: self.last_number }
     }
 }
 
@@ -287,18 +295,13 @@ fn missing(path: &Path) -> io::Error {
 impl Disk for FakeDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut state = self.state();
-        let number = match state.image.names.get(path) {
-            Some(Node::File(number)) => *number,
-            Some(Node::Dir) => return Err(io::Error::other("is a directory")),
+        let number = match state.image.names.find(path) {
+            Some(Node::File(number)) => number,
+            Some(Node::Dir(_)) => return Err(io::Error::other("is a directory")),
             None if mode == OpenMode::Create => {
+                let entry = state.image.names.entry(path).ok_or_else(|| missing(path))?;
                 state.spend()?;
-                if path.parent().is_none_or(|parent| !state.image.names.contains_key(parent)) {
-                    return Err(missing(path));
-                }
-                let number = state.image.files.keys().next_back().map_or(0, |last| last + 1);
-                state.image.files.insert(number, Arc::default());
-                state.image.apply(NameChange::Insert(path.to_owned(), Node::File(number)));
-                number
+                state.image.make_file(entry)
             }
             None => return Err(missing(path)),
         };
@@ -308,10 +311,12 @@ impl Disk for FakeDisk {
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        for ancestor in path.ancestors().collect::<Vec<_>>().into_iter().rev() {
-            if !state.image.names.contains_key(ancestor) {
+        for path in path.ancestors().collect::<Vec<_>>().into_iter().rev() {
+            if state.image.names.find(path).is_none()
+                && let Some(entry) = state.image.names.entry(path)
+            {
                 state.spend()?;
-                state.image.apply(NameChange::Insert(ancestor.to_owned(), Node::Dir));
+                state.image.make_dir(entry);
             }
         }
         Ok(())
@@ -319,61 +324,64 @@ impl Disk for FakeDisk {
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let image = &self.state().image;
-        if image.names.get(path) != Some(&Node::Dir) {
-            return Err(missing(path));
-        }
-        let children = image.names.iter().filter(|(p, _)| p.parent() == Some(path));
-        let entry = |(path, &node): (&PathBuf, &Node)| DirEntry {
-            name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            is_dir: node == Node::Dir,
-            len: image.len(node),
+        let dir = image.names.find_dir(path).ok_or_else(|| missing(path))?;
+        let entry = |(name, node): (&str, Node)| DirEntry {
+            name: name.to_owned(),
+            is_dir: matches!(node, Node::Dir(_)),
+            len: match node {
+                Node::Dir(_) => 0,
+                Node::File(number) => image.content(number).len() as u64,
+            },
         };
-        Ok(children.map(entry).collect())
+        Ok(image.names.list(dir).map(entry).collect())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.change()?;
-        if !state.image.names.contains_key(from) {
-            return Err(missing(from));
-        }
-        state.image.apply(NameChange::Rename(from.to_owned(), to.to_owned()));
+        let names = &state.image.names;
+        let old = names.find(from).and_then(|_| names.entry(from)).ok_or_else(|| missing(from))?;
+        let new = names.entry(to).ok_or_else(|| missing(to))?;
+        state.image.apply(NameChange::Rename(old, new));
         Ok(())
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.change()?;
-        if !matches!(state.image.names.get(path), Some(Node::File(_))) {
-            return Err(missing(path));
+        let names = &state.image.names;
+        match (names.find(path), names.entry(path)) {
+            (Some(Node::File(_)), Some(entry)) => state.image.apply(NameChange::Remove(entry)),
+            _ => return Err(missing(path)),
         }
-        state.image.apply(NameChange::Remove(path.to_owned()));
         Ok(())
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        for path in below(&state.image.names, path).into_iter().rev() {
-            state.spend()?;
-            state.image.apply(NameChange::Remove(path));
+        for entry in self.read_dir(path)? {
+            match entry.is_dir {
+                true => self.remove_dir_all(&path.join(entry.name))?,
+                false => self.remove_file(&path.join(entry.name))?,
+            }
         }
+        let mut state = self.change()?;
+        let entry = state.image.names.entry(path).ok_or_else(|| missing(path))?;
+        state.image.apply(NameChange::Remove(entry));
         Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.change()?;
         let image = &mut state.image;
-        if !image.names.contains_key(path) {
-            return Err(missing(path));
-        }
+        let dir = image.names.find_dir(path).ok_or_else(|| missing(path))?;
         let (synced, unsynced) =
-            std::mem::take(&mut image.unsynced).into_iter().partition(|c| c.is_in(path));
+            std::mem::take(&mut image.unsynced).into_iter().partition(|c| c.is_in(dir));
         image.unsynced = unsynced;
         let synced: Vec<NameChange> = synced;
-        synced.iter().for_each(|change| change.apply(&mut image.durable_names));
+        synced.iter().for_each(|change| image.durable_names.apply(change));
         Ok(())
     }
 
     fn exists(&self, path: &Path) -> bool {
-        self.state().image.names.contains_key(path)
+        self.state().image.names.find(path).is_some()
     }
 
     fn space(&self, _path: &Path) -> io::Result<Space> {
@@ -404,85 +412,10 @@ impl Drop for FakeLock {
     }
 }
 
-struct FakeFile {
-    shared: Arc<Shared>,
-    number: u64,
-    is_writable: bool,
-}
-
-impl FakeFile {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock()
-    }
-
-    fn check_writable(&self) -> io::Result<()> {
-        match self.is_writable {
-            true => Ok(()),
-            false => Err(io::Error::other("the file was opened for reading")),
-        }
-    }
-}
-
-impl File for FakeFile {
-    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
-        let state = self.state();
-        let from = state.image.content(self.number).get(at as usize..).unwrap_or_default();
-        let read = buf.len().min(from.len());
-        buf[..read].copy_from_slice(&from[..read]);
-        Ok(read)
-    }
-
-    fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()> {
-        self.check_writable()?;
-        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-        self.state().write(self.number, at as usize, &bytes)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.state().image.len(Node::File(self.number)))
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.check_writable()?;
-        let mut state = self.state();
-        state.spend()?;
-        state.image.file(self.number).change(Change::SetLen(len as usize));
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.state();
-        let covered = state.image.file(self.number).unsynced();
-        state.syncs_waiting += 1;
-        self.shared.syncs.notify_all();
-        self.shared.syncs.wait_while(&mut state, |state| state.syncs_are_held);
-        state.syncs_waiting -= 1;
-        state.spend()?;
-        if std::mem::take(&mut state.limits.loses_next_sync) {
-            state.image.file(self.number).fail_sync(&mut Dice::new(covered as u64));
-            return Err(io::Error::other("the disk could not write"));
-        }
-        state.image.file(self.number).sync(covered);
-        Ok(())
-    }
-
-    fn modified_ms(&self) -> io::Result<i64> {
-        Ok(0)
-    }
-
-    fn start_writeback(&self, _range: Range<u64>) {}
-
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    fn is_resident(&self, _at: u64) -> bool {
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+
     use super::*;
     use ottla_runtime::disk::{read_file, replace_file};
 

@@ -6,6 +6,7 @@
 
 mod clock;
 mod disk;
+mod file;
 mod inode;
 mod names;
 mod random;

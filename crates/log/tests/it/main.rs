@@ -6,6 +6,7 @@ mod crash;
 mod golden;
 mod group_commit;
 mod manager;
+mod model;
 mod retention;
 mod timestamps;
 

@@ -1,0 +1,90 @@
+//! An open file of the disk in memory.
+
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use ottla_runtime::disk::File;
+use parking_lot::MutexGuard;
+
+use crate::disk::{Shared, State};
+use crate::inode::Change;
+use crate::random::Dice;
+
+pub(crate) struct FakeFile {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) number: u64,
+    pub(crate) is_writable: bool,
+}
+
+impl FakeFile {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock()
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        match self.is_writable {
+            true => Ok(()),
+            false => Err(io::Error::other("the file was opened for reading")),
+        }
+    }
+}
+
+impl File for FakeFile {
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        let state = self.state();
+        let from = state.image.content(self.number).get(at as usize..).unwrap_or_default();
+        let read = buf.len().min(from.len());
+        buf[..read].copy_from_slice(&from[..read]);
+        Ok(read)
+    }
+
+    fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()> {
+        self.check_writable()?;
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        self.state().write(self.number, at as usize, &bytes)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.state().image.content(self.number).len() as u64)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check_writable()?;
+        let mut state = self.state();
+        state.spend()?;
+        state.image.file(self.number).change(Change::SetLen(len as usize));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let covered = state.image.file(self.number).unsynced();
+        state.syncs_waiting += 1;
+        self.shared.syncs.notify_all();
+        self.shared.syncs.wait_while(&mut state, |state| state.syncs_are_held);
+        state.syncs_waiting -= 1;
+        state.spend()?;
+        if std::mem::take(&mut state.limits.loses_next_sync) {
+            state.image.file(self.number).fail_sync(&mut Dice::new(covered as u64));
+            return Err(io::Error::other("the disk could not write"));
+        }
+        state.image.file(self.number).sync(covered);
+        Ok(())
+    }
+
+    fn modified_ms(&self) -> io::Result<i64> {
+        Ok(0)
+    }
+
+    fn start_writeback(&self, _range: Range<u64>) {}
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn is_resident(&self, _at: u64) -> bool {
+        true
+    }
+}

@@ -1,0 +1,214 @@
+//! What a broker's logs must hold, and what they may.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ottla_fake::Crash;
+use ottla_log::{Log, LogManager, TimestampedOffset, TopicPartition};
+use ottla_record::{LeaderEpoch, Offset, RecordBatch, Timestamp, Uuid};
+
+use crate::{Stored, contents};
+
+/// The logs of a broker.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Model {
+    pub(super) partitions: BTreeMap<TopicPartition, Partition>,
+    /// How many logs there ever were.
+    pub(super) partitions_made: usize,
+    /// How many batches were ever appended.
+    pub(super) appended: i64,
+    /// The disk has refused something since the start of the process: files may be left.
+    pub(super) has_failed: bool,
+    /// A sync has failed since the start of the process: what it lost may be missing after it.
+    pub(super) has_lost: bool,
+}
+
+/// One partition's log.
+#[derive(Clone, Debug)]
+pub(super) struct Partition {
+    pub(super) id: Uuid,
+    /// All that were appended and not cut, also those that retention took.
+    pub(super) batches: Vec<Stored>,
+    /// The log start offset.
+    pub(super) start: i64,
+    /// Where it is after a crash at least.
+    pub(super) durable_start: i64,
+    /// Below it, all is on the disk.
+    pub(super) durable: i64,
+    /// The epoch of the next batch.
+    pub(super) epoch: i32,
+}
+
+/// The name of a partition.
+pub(super) fn name(n: usize) -> TopicPartition {
+    TopicPartition::new(["flights", "seats"][n], n as i32)
+}
+
+impl Partition {
+    pub(super) fn new(id: Uuid) -> Self {
+        Self { id, batches: Vec::new(), start: 0, durable_start: 0, durable: 0, epoch: 0 }
+    }
+
+    /// The log end offset.
+    fn end(&self) -> i64 {
+        self.batches.last().map_or(self.start, |batch| batch.next.max(self.start))
+    }
+
+    /// The sequence that the producer's next batch has.
+    pub(super) fn next_sequence(&self, id: i64) -> i32 {
+        let last = self.batches.iter().rev().map(header).find(|batch| batch.producer_id().0 == id);
+        last.map_or(0, |batch| batch.last_sequence().0 + 1)
+    }
+
+    /// The last batch of each producer, of those that the log holds.
+    pub(super) fn last_batches(&self) -> BTreeMap<i64, &Stored> {
+        let held = self.held(self.start).iter();
+        let produced = held.filter(|held| header(held).has_producer_id());
+        produced.map(|held| (header(held).producer_id().0, held)).collect()
+    }
+
+    /// The batches that a log shows which starts at `start`.
+    fn held(&self, start: i64) -> &[Stored] {
+        &self.batches[self.batches.partition_point(|batch| batch.next <= start)..]
+    }
+}
+
+fn header(held: &Stored) -> RecordBatch<'_> {
+    RecordBatch::parse(&held.bytes).unwrap().0
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, partition) in &self.partitions {
+            let Partition { start, durable_start, durable, epoch, .. } = partition;
+            let (count, end) = (partition.held(*start).len(), partition.end());
+            writeln!(
+                f,
+                "  {name}: {count} batches from {start} to {end}, epoch {epoch}; \
+                 durable from {durable_start} to {durable}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Model {
+    /// Compares with the logs that are found where nothing was lost.
+    pub(super) fn compare(&self, manager: &LogManager) -> Result<(), String> {
+        let found = manager.partitions().into_iter().map(|(name, _)| name);
+        if !found.eq(self.partitions.keys().cloned()) {
+            return Err(format!("found {:?}", manager.partitions()));
+        }
+        for (name, partition) in &self.partitions {
+            let log = manager.get(name).ok_or("no log")?;
+            let (start, end) = (log.log_start_offset().0, log.end().offset.0);
+            if (start, end) != (partition.start, partition.end()) {
+                let (from, to) = (partition.start, partition.end());
+                return Err(format!("{name} has {start} to {end} instead of {from} to {to}"));
+            }
+            if contents(&log) != partition.held(start) {
+                return Err(format!("{name} holds other batches"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what is found after a crash with the logs as they were before the operation that
+    /// was under way, and as they would have been `after` it. Returns them as they are now.
+    pub(super) fn after_crash(&self, after: &Self, manager: &LogManager, crash: Crash) -> Self {
+        let found = manager.partitions();
+        for (name, before) in &self.partitions {
+            let may_be_missing = before.durable == 0 || !after.partitions.contains_key(name);
+            let is_there = found.iter().any(|(found, _)| found == name);
+            assert!(is_there || may_be_missing, "{name} is missing");
+        }
+        let mut left = Self {
+            partitions: BTreeMap::new(),
+            has_failed: false,
+            has_lost: false,
+            ..after.clone()
+        };
+        let keeps_all = crash == Crash::Process && !self.has_lost && !after.has_lost;
+        for (name, id) in found {
+            let is_this = |partition: &&Partition| id.is_none_or(|id| id == partition.id);
+            let before = self.partitions.get(&name).filter(is_this);
+            let ends = after.partitions.get(&name).filter(is_this).or(before);
+            let ends = ends.unwrap_or_else(|| panic!("{name} was deleted, and came back"));
+            let log = manager.get(&name).unwrap();
+            let mut partition = check(&name, &log, before, ends, keeps_all);
+            if let Crash::Power { .. } = crash {
+                // What was found then is on the disk.
+                partition.durable = partition.end();
+                partition.durable_start = partition.start;
+            }
+            left.partitions.insert(name, partition);
+        }
+        left
+    }
+}
+
+/// Compares one log, and returns it as it is now.
+fn check(
+    name: &TopicPartition,
+    log: &Log,
+    before: Option<&Partition>,
+    after: &Partition,
+    keeps_all: bool,
+) -> Partition {
+    let (start, end) = (log.log_start_offset().0, log.end().offset.0);
+    let nothing = Partition::new(after.id);
+    let before = before.unwrap_or(&nothing);
+    let durable = before.durable.min(after.durable);
+    let durable_start = before.durable_start.min(after.durable_start);
+    let starts = durable_start..=before.start.max(after.start);
+    assert!(starts.contains(&start), "{name} starts at {start}, not within {starts:?}");
+    let least = match keeps_all {
+        true => before.end().min(after.end()),
+        false => durable,
+    };
+    let ends = least..=before.end().max(after.end());
+    assert!(ends.contains(&end), "{name} ends at {end}, not within {ends:?}");
+    let written = if before.end() > after.end() { before } else { after };
+    let held = written.held(start);
+    let held = &held[..held.partition_point(|batch| batch.next <= end)];
+    let found = contents(log);
+    assert_eq!(found, held, "{name} from {start} to {end}");
+    assert!(end == start || held.last().is_some_and(|last| last.next == end), "{name}: a gap");
+    check_epochs(name, log, held, after.epoch);
+    check_times(name, log, held);
+    let batches = written.batches.iter().filter(|batch| batch.next <= end).cloned().collect();
+    Partition { batches, start, durable_start, durable, ..after.clone() }
+}
+
+fn check_epochs(name: &TopicPartition, log: &Log, held: &[Stored], current: i32) {
+    let start = log.log_start_offset().0;
+    for batch in held {
+        let epoch = header(batch).leader_epoch();
+        let at = batch.base.max(start);
+        assert_eq!(log.epoch_of(Offset(at)), Some(epoch), "{name}: the epoch of {at}");
+        let end = log.end_of_epoch(epoch);
+        let is_behind = |(found, end)| found == epoch && end >= Offset(batch.next);
+        assert!(end.is_some_and(is_behind), "{name}: epoch {epoch} of {at} ends {end:?}");
+    }
+    let latest = log.latest_epoch().unwrap_or(LeaderEpoch(current));
+    assert!(latest <= LeaderEpoch(current), "{name}: epoch {latest} was never led in");
+}
+
+/// The indexes of time know all batches, whose records have the time of the batch.
+fn check_times(name: &TopicPartition, log: &Log, held: &[Stored]) {
+    let start = log.log_start_offset();
+    let times = || {
+        held.iter().map(|batch| TimestampedOffset {
+            timestamp: header(batch).max_timestamp(),
+            offset: Offset(batch.base).max(start),
+        })
+    };
+    let first_at = |timestamp: Timestamp| times().find(|found| found.timestamp >= timestamp);
+    let max = times().map(|found| found.timestamp).max();
+    let found = log.offset_of_max_timestamp().unwrap();
+    assert_eq!(found, max.and_then(first_at), "{name}: the greatest timestamp");
+    for TimestampedOffset { timestamp, .. } in times() {
+        let found = log.offset_for_timestamp(timestamp).unwrap();
+        assert_eq!(found, first_at(timestamp), "{name}: the first at {timestamp:?}");
+    }
+}
