@@ -9,6 +9,7 @@ mod config;
 mod directory;
 mod flush;
 mod flusher;
+mod follower;
 mod index;
 mod leader_epochs;
 mod leftovers;
@@ -26,6 +27,7 @@ pub use checkpoint::TopicPartition;
 pub use config::*;
 pub use directory::{DirectoryError, LogDirectory};
 pub use flusher::{FlushListener, Round};
+pub use follower::FollowerAppendError;
 pub use log::{
     AppendError, Appended, Log, LogPosition, Opening, ReadError, Slice, TimestampedOffset,
 };

@@ -203,9 +203,7 @@ fn load_producers(
     start = snapshot.unwrap_or(start);
     let first = segments.partition_point(|s| s.base_offset() <= start).saturating_sub(1);
     for segment in &segments[first..] {
-        segment.replay(start, |batch| {
-            producers.replay(batch, batch.base_offset(), batch.max_timestamp());
-        })?;
+        segment.replay(start, |batch| producers.replay(batch))?;
     }
     Ok((producers, snapshot))
 }

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{OnceLock, Weak};
 
 use arc_swap::ArcSwap;
-use ottla_record::{LeaderEpoch, Offset, Timestamp, TimestampType, ValidBatch};
+use ottla_record::{BatchHeader, LeaderEpoch, Offset, Timestamp, TimestampType, ValidBatch};
 use ottla_runtime::World;
 use ottla_runtime::disk::{Disk, File, OpenMode};
 use parking_lot::{Mutex, MutexGuard};
@@ -362,34 +362,46 @@ impl Log {
         {
             return Ok(self.duplicate(duplicate, valid.timestamp_type(), &config));
         }
-        let end = self.end();
-        let last_offset = end.offset + i64::from(batch.last_offset_delta());
-        let max_timestamp = valid.max_timestamp();
-        let facts = BatchFacts { last_offset, max_timestamp, size };
-        let active = self.roll_if_due(&mut appender, &config, facts, end, now)?;
+        let base_offset = self.end().offset;
+        let header = valid.header(base_offset, epoch);
+        let end = self.write(&mut appender, &config, &header.view(), valid.payload(), now)?;
+        drop(appender);
+        Ok(Appended {
+            base_offset,
+            log_append_time: append_time(valid.timestamp_type(), valid.max_timestamp()),
+            end,
+            duplicate: false,
+            awaits_flush: self.schedule_flush(&config, end),
+        })
+    }
+
+    /// Writes a batch as it stands behind all others, and publishes the new end of the log.
+    pub(crate) fn write(
+        &self,
+        appender: &mut Appender,
+        config: &LogConfig,
+        batch: &BatchHeader<'_>,
+        payload: &[u8],
+        now: Timestamp,
+    ) -> io::Result<LogPosition> {
+        let facts = BatchFacts::of(batch);
+        let active = self.roll_if_due(appender, config, batch, now)?;
         // All that can fail comes before the batch is in the segment.
+        let epoch = batch.leader_epoch();
         if appender.epochs.latest().is_none_or(|(latest, _)| latest < epoch) {
-            appender.epochs.assign(epoch, end.offset);
+            appender.epochs.assign(epoch, batch.base_offset());
         }
-        let header = valid.header(end.offset, epoch);
         let interval = config.index_interval_bytes as u64;
-        active.append(header.as_bytes(), valid.payload(), facts, interval)?;
-        appender.producers.replay(batch, end.offset, max_timestamp);
-        appender.first_timestamp.get_or_insert(max_timestamp);
-        let new_end = LogPosition {
-            offset: last_offset + 1,
+        active.append(batch.as_bytes(), payload, facts, interval)?;
+        appender.producers.replay(batch);
+        appender.first_timestamp.get_or_insert(facts.max_timestamp);
+        let end = LogPosition {
+            offset: batch.next_offset(),
             segment: active.base_offset(),
             position: active.size(),
         };
-        *self.end.lock() = new_end;
-        drop(appender);
-        Ok(Appended {
-            base_offset: end.offset,
-            log_append_time: append_time(valid.timestamp_type(), max_timestamp),
-            end: new_end,
-            duplicate: false,
-            awaits_flush: self.schedule_flush(&config, new_end),
-        })
+        *self.end.lock() = end;
+        Ok(end)
     }
 
     fn duplicate(
@@ -414,37 +426,43 @@ impl Log {
         &self,
         appender: &mut Appender,
         config: &LogConfig,
-        batch: BatchFacts,
-        end: LogPosition,
+        batch: &BatchHeader<'_>,
         now: Timestamp,
     ) -> io::Result<Arc<Segment>> {
         let active = self.active()?;
         let size = active.size();
         let waited = match appender.first_timestamp {
-            Some(first) if first > Timestamp::NONE => batch.max_timestamp.0.saturating_sub(first.0),
+            Some(first) if first > Timestamp::NONE => {
+                batch.max_timestamp().0.saturating_sub(first.0)
+            }
             _ => now.0.saturating_sub(appender.begun_ms),
         };
-        let due = size + batch.size as u64 > config.segment_bytes as u64
+        let due = size + batch.size_in_bytes() as u64 > config.segment_bytes as u64
             || waited > segment_ms(config).saturating_sub(appender.jitter_ms)
-            || active.is_full_for(batch.last_offset);
-        // An empty segment takes any batch.
-        if size == 0 || !due { Ok(active) } else { self.roll(appender, config, end, now) }
+            || active.is_full();
+        let reaches = active.reaches(batch.last_offset());
+        // An empty segment takes any batch whose offsets it can tell.
+        if reaches && (size == 0 || !due) {
+            return Ok(active);
+        }
+        self.roll(appender, config, batch.base_offset(), now)
     }
 
-    /// Begins a new active segment at the end of the log, which the present one must lie before. A
-    /// failure half way leaves the log as it was, and files that the next try replaces.
+    /// Begins a new active segment at `base_offset`, where the log ends or, as a follower of a log that
+    /// was compacted, goes on. A failure half way leaves the log as it was, and files that the next
+    /// try replaces.
     pub(crate) fn roll(
         &self,
         appender: &mut Appender,
         config: &LogConfig,
-        end: LogPosition,
+        base_offset: Offset,
         now: Timestamp,
     ) -> io::Result<Arc<Segment>> {
         let options = self.options();
-        self.take_snapshot(appender, end.offset)?;
-        remove_if_there(&*self.volume.world.disk, &options.path(end.offset, "log"))?;
+        self.take_snapshot(appender, base_offset)?;
+        remove_if_there(&*self.volume.world.disk, &options.path(base_offset, "log"))?;
         self.has_new_names.store(true, Ordering::SeqCst);
-        let (segment, _) = Segment::open(&options, end.offset, false)?;
+        let (segment, _) = Segment::open(&options, base_offset, false)?;
         let segment = Arc::new(segment);
         self.active()?.finish()?;
         let mut list = self.segments.load().to_vec();

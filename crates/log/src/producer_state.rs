@@ -22,14 +22,13 @@ struct Batch {
 }
 
 impl Batch {
-    fn of(header: &BatchHeader<'_>, base_offset: Offset, timestamp: Timestamp) -> Self {
-        let offset_delta = header.last_offset_delta();
+    fn of(header: &BatchHeader<'_>) -> Self {
         Self {
             first_sequence: header.base_sequence(),
             last_sequence: header.last_sequence(),
-            last_offset: base_offset + i64::from(offset_delta),
-            offset_delta,
-            timestamp,
+            last_offset: header.last_offset(),
+            offset_delta: header.last_offset_delta(),
+            timestamp: header.max_timestamp(),
         }
     }
 }
@@ -126,17 +125,12 @@ impl ProducerState {
         Ok(None)
     }
 
-    /// Notes a batch that stands in the log at `base_offset`.
-    pub(crate) fn replay(
-        &mut self,
-        batch: &BatchHeader<'_>,
-        base_offset: Offset,
-        timestamp: Timestamp,
-    ) {
+    /// Notes a batch of the log.
+    pub(crate) fn replay(&mut self, batch: &BatchHeader<'_>) {
         if !batch.has_producer_id() || batch.attributes().is_control() {
             return;
         }
-        let epoch = batch.producer_epoch();
+        let (epoch, timestamp) = (batch.producer_epoch(), batch.max_timestamp());
         let producer = self.producers.entry(batch.producer_id()).or_insert(Producer {
             epoch,
             coordinator_epoch: -1,
@@ -150,7 +144,7 @@ impl ProducerState {
         if producer.batches.len() == WINDOW {
             producer.batches.pop_front();
         }
-        producer.batches.push_back(Batch::of(batch, base_offset, timestamp));
+        producer.batches.push_back(Batch::of(batch));
         producer.last_timestamp = timestamp;
     }
 
@@ -272,7 +266,10 @@ mod tests {
                 Ok(Some(duplicate)) => Ok(duplicate.base_offset.0),
                 Ok(None) => {
                     let base = self.leo;
-                    self.state.replay(&batch, Offset(base), Timestamp(base));
+                    let mut bytes = bytes;
+                    bytes[..8].copy_from_slice(&base.to_be_bytes());
+                    bytes[35..43].copy_from_slice(&base.to_be_bytes());
+                    self.state.replay(&BatchHeader::parse(&bytes).unwrap());
                     self.leo += i64::from(count);
                     Ok(base)
                 }

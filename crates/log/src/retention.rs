@@ -51,7 +51,7 @@ impl Log {
             return Ok(Vec::new());
         }
         if count == segments.len() {
-            let active = self.roll(&mut appender, &config, self.end(), now)?;
+            let active = self.roll(&mut appender, &config, self.end().offset, now)?;
             self.publish_end_in(&active);
         }
         let segments = self.segments.load_full();

@@ -67,7 +67,7 @@ pub(crate) struct BatchFacts {
 }
 
 impl BatchFacts {
-    fn of(header: &BatchHeader<'_>) -> Self {
+    pub(crate) fn of(header: &BatchHeader<'_>) -> Self {
         Self {
             last_offset: header.last_offset(),
             max_timestamp: header.max_timestamp(),
@@ -182,12 +182,15 @@ impl Segment {
         self.summary.lock().max_timestamp
     }
 
-    /// Whether another index entry would not fit, or `last_offset` is too far from the base.
-    pub(crate) fn is_full_for(&self, last_offset: Offset) -> bool {
+    /// Whether another index entry would not fit.
+    pub(crate) fn is_full(&self) -> bool {
         let summary = self.summary.lock();
-        summary.offsets.is_full(0)
-            || summary.times.is_full(TIME_INDEX_RESERVED)
-            || last_offset - self.base_offset > i64::from(i32::MAX)
+        summary.offsets.is_full(0) || summary.times.is_full(TIME_INDEX_RESERVED)
+    }
+
+    /// Whether an index entry can tell the offset.
+    pub(crate) fn reaches(&self, offset: Offset) -> bool {
+        offset - self.base_offset <= i64::from(i32::MAX)
     }
 
     /// Writes a batch behind the others. After an error the segment is as it was.

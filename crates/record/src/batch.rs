@@ -54,6 +54,11 @@ pub(crate) mod at {
 pub struct BatchHeader<'a>(&'a [u8; HEADER_BYTES]);
 
 impl<'a> BatchHeader<'a> {
+    /// The header of a batch that was parsed before.
+    pub(crate) fn new(bytes: &'a [u8; HEADER_BYTES]) -> Self {
+        Self(bytes)
+    }
+
     /// Reads the header at the front of `bytes`; the payload behind it may be missing. It checks
     /// the magic, and that the length is one that a batch can have. Of the offsets, counts and
     /// timestamps it believes nothing.

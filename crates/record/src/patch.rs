@@ -41,6 +41,12 @@ impl PatchedHeader {
         self
     }
 
+    /// The header to read.
+    #[must_use]
+    pub fn view(&self) -> BatchHeader<'_> {
+        BatchHeader::new(&self.0)
+    }
+
     /// The 61 bytes to write in place of those that the batch came with.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; HEADER_BYTES] {

@@ -12,7 +12,7 @@ use ottla_runtime::disk::{OpenMode, SystemDisk, read_file};
 
 use crate::{Machine, config, contents, try_append};
 
-type Files = BTreeMap<PathBuf, Vec<u8>>;
+pub(crate) type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -32,6 +32,11 @@ fn files(disk: &dyn Disk, root: &Path) -> Files {
         }
     }
     files
+}
+
+/// The files of a machine's log directory.
+pub(crate) fn files_of(machine: &Machine) -> Files {
+    files(&*machine.disk, Path::new("/data"))
 }
 
 fn golden(name: &str) -> Files {

@@ -3,6 +3,7 @@
 mod append;
 mod concurrency;
 mod crash;
+mod follower;
 mod golden;
 mod group_commit;
 mod manager;
