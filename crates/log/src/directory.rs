@@ -249,6 +249,14 @@ impl LogDirectory {
         self.read_offsets(LOG_START_OFFSETS).map_err(self.failed(LOG_START_OFFSETS))
     }
 
+    pub(crate) fn read_high_watermarks(&self) -> Offsets {
+        self.read_offsets(HIGH_WATERMARKS).unwrap_or_else(|error| {
+            let dir = self.path().display();
+            warn!(%dir, %error, "no high watermarks could be read");
+            Offsets::new()
+        })
+    }
+
     fn read_offsets(&self, name: &str) -> io::Result<Offsets> {
         checkpoint::read_offsets(&*self.volume.world.disk, &self.path().join(name))
     }

@@ -194,6 +194,12 @@ impl<E: Entry> Index<E> {
         }
     }
 
+    /// The first entry for which `before` does not hold.
+    pub(crate) fn ceiling(&mut self, before: impl Fn(E) -> bool) -> io::Result<Option<E>> {
+        let position = self.position_of_first(&before)?;
+        if position < self.len() { self.entry(position).map(Some) } else { Ok(None) }
+    }
+
     fn position_of_first(&mut self, before: &impl Fn(E) -> bool) -> io::Result<usize> {
         // Readers are mostly near the end: look in memory first.
         if self.pending.first().is_some_and(|&first| before(first)) {

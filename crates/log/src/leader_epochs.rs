@@ -24,19 +24,18 @@ pub(crate) struct LeaderEpochs {
 const FILE: &str = "leader-epoch-checkpoint";
 
 impl LeaderEpochs {
-    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Self> {
+    /// Reads the history in `dir`. The second value is `false` if there is none, or one that cannot
+    /// be right: it must be made anew from the batches.
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<(Self, bool)> {
         let path = dir.join(FILE);
-        let mut entries = Vec::new();
-        for line in checkpoint::read_lines(&*disk, &path)? {
-            let entry = line.split_once(' ').and_then(|(epoch, start)| {
-                Some((LeaderEpoch(epoch.parse().ok()?), Offset(start.trim().parse().ok()?)))
-            });
-            entries.push(entry.ok_or_else(|| {
-                let message = format!("{}: bad line {line:?}", path.display());
-                io::Error::new(io::ErrorKind::InvalidData, message)
-            })?);
-        }
-        Ok(Self { disk, path, entries, is_dirty: false })
+        let entries = match checkpoint::read_lines(&*disk, &path) {
+            Ok(lines) => parse(&lines).filter(|_| disk.exists(&path)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+            Err(error) => return Err(error),
+        };
+        let is_known = entries.is_some();
+        let entries = entries.unwrap_or_default();
+        Ok((Self { disk, path, entries, is_dirty: !is_known }, is_known))
     }
 
     pub(crate) fn latest(&self) -> Option<(LeaderEpoch, Offset)> {
@@ -53,6 +52,12 @@ impl LeaderEpochs {
         }
         self.entries.retain(|&(e, s)| e < epoch && s < start);
         self.entries.push((epoch, start));
+        self.is_dirty = true;
+    }
+
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
         self.is_dirty = true;
     }
 
@@ -128,6 +133,21 @@ impl UnwrittenEpochs {
     }
 }
 
+/// The entries of a file; `None` if these lines are none, or do not ascend.
+fn parse(lines: &[String]) -> Option<Vec<(LeaderEpoch, Offset)>> {
+    let mut entries: Vec<(LeaderEpoch, Offset)> = Vec::new();
+    for line in lines {
+        let (epoch, start) = line.split_once(' ')?;
+        let entry = (LeaderEpoch(epoch.parse().ok()?), Offset(start.trim().parse().ok()?));
+        let ascends = entries.last().is_none_or(|last| last.0 < entry.0 && last.1 < entry.1);
+        if !ascends || entry.0 < LeaderEpoch(0) || entry.1 < Offset::ZERO {
+            return None;
+        }
+        entries.push(entry);
+    }
+    Some(entries)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::IoSlice;
@@ -137,7 +157,7 @@ mod tests {
     use ottla_runtime::disk::{OpenMode, read_file};
 
     fn epochs(entries: &[(i32, i64)]) -> LeaderEpochs {
-        let mut epochs = LeaderEpochs::open(FakeDisk::with_dir("/d"), Path::new("/d")).unwrap();
+        let mut epochs = LeaderEpochs::open(FakeDisk::with_dir("/d"), Path::new("/d")).unwrap().0;
         for &(epoch, start) in entries {
             epochs.assign(LeaderEpoch(epoch), Offset(start));
         }
@@ -174,7 +194,7 @@ mod tests {
     #[test]
     fn what_could_not_be_written_is_to_be_written_again() {
         let disk = FakeDisk::with_dir("/d");
-        let mut known = LeaderEpochs::open(disk.clone(), Path::new("/d")).unwrap();
+        let mut known = LeaderEpochs::open(disk.clone(), Path::new("/d")).unwrap().0;
         known.assign(LeaderEpoch(1), Offset(0));
         for changes in 0..4 {
             disk.fail_after(changes);
@@ -184,7 +204,7 @@ mod tests {
         disk.heal();
         known.unwritten().unwrap().write().unwrap();
         assert!(known.unwritten().is_none());
-        let reopened = LeaderEpochs::open(disk, Path::new("/d")).unwrap();
+        let reopened = LeaderEpochs::open(disk, Path::new("/d")).unwrap().0;
         assert_eq!(reopened.entries, known.entries);
     }
 
@@ -196,7 +216,7 @@ mod tests {
         assert_eq!(known.entries, [(LeaderEpoch(3), Offset(60))]);
         let text = read_file(&*known.disk, &known.path).unwrap();
         assert_eq!(text, b"0\n1\n3 60\n");
-        let reopened = LeaderEpochs::open(known.disk.clone(), Path::new("/d")).unwrap();
+        let reopened = LeaderEpochs::open(known.disk.clone(), Path::new("/d")).unwrap().0;
         assert_eq!(reopened.entries, known.entries);
         known.truncate_from_start(Offset(40));
         assert_eq!(known.entries, [(LeaderEpoch(3), Offset(60))]);
@@ -213,12 +233,26 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_epoch_is_named() {
+    fn text_that_is_no_history_is_not_believed() {
         let disk = FakeDisk::with_dir("/d");
-        let text = [IoSlice::new(b"0\n1\n3 x\n")];
         let file = disk.open(Path::new("/d/leader-epoch-checkpoint"), OpenMode::Create).unwrap();
-        file.write_at(&text, 0).unwrap();
-        let error = LeaderEpochs::open(disk, Path::new("/d")).err().unwrap();
-        assert_eq!(error.to_string(), "/d/leader-epoch-checkpoint: bad line \"3 x\"");
+        for (text, expected) in [
+            (&b"0\n2\n1 0\n3 5\n"[..], true),
+            (b"0\n0\n", true),
+            (b"0\n1\n3 x\n", false),
+            (b"0\n2\n3 0\n3 5\n", false),
+            (b"0\n2\n1 5\n3 5\n", false),
+            (b"0\n1\n-3 5\n", false),
+            (b"0\n2\n1 5\n", false),
+            (b"7\n1\n1 5\n", false),
+            (b"\xff", false),
+        ] {
+            file.set_len(0).unwrap();
+            file.write_at(&[IoSlice::new(text)], 0).unwrap();
+            let (_, is_known) = LeaderEpochs::open(disk.clone(), Path::new("/d")).unwrap();
+            assert_eq!(is_known, expected, "{text:?}");
+        }
+        disk.remove_file(Path::new("/d/leader-epoch-checkpoint")).unwrap();
+        assert!(!LeaderEpochs::open(disk, Path::new("/d")).unwrap().1);
     }
 }

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod config;
+mod damage;
 mod directory;
 mod flush;
 mod flusher;
@@ -15,16 +16,21 @@ mod leader_epochs;
 mod leftovers;
 mod loading;
 mod log;
+mod lookup;
 mod manager;
 mod producer_state;
 mod read;
+mod recovery;
 mod retention;
 mod scan;
 mod segment;
+mod transactions;
+mod txn_index;
 mod volume;
 
 pub use checkpoint::TopicPartition;
 pub use config::*;
+pub use damage::{Damage, OpenError};
 pub use directory::{DirectoryError, LogDirectory};
 pub use flusher::{FlushListener, Round};
 pub use follower::FollowerAppendError;
@@ -33,4 +39,5 @@ pub use log::{
 };
 pub use manager::{DirectoryUsage, LogManager};
 pub use producer_state::{Duplicate, SequenceError};
+pub use txn_index::AbortedTransaction;
 pub use volume::Volume;

@@ -5,27 +5,34 @@
 //! - after a clean stop, everything;
 //! - after a crash, segments that end below the recovery point. A segment that ends *at* it may have
 //!   been synced as the active one, without its indexes;
-//! - all others are read batch by batch. The first that is damaged ends the log, if it lies beyond
-//!   the recovery point: it was being written, or the disk lost it, when the power failed. Damage
-//!   below is for the operator, who is told.
+//! - of all others the headers are read, and past the recovery point the batches: see
+//!   [`crate::recovery`].
+//!
+//! The log ends where a batch was torn or a write was lost, if no record that was known to be durable
+//! or committed is lost by that; what lies behind is cut. Anything else that does not fit is
+//! [`Damage`]: nothing is cut then, and the log is not served.
 //!
 //! Whatever a crash leaves, a second crash in the middle of this must not make worse: what is removed
 //! is removed for good before what it depends on is changed.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use ottla_record::{LeaderEpoch, Offset, Timestamp};
+use ottla_record::{BatchHeader, EndTransactionMarker, LeaderEpoch, Offset, Timestamp};
 use ottla_runtime::disk::read_file;
 use tracing::warn;
 
 use crate::LogConfig;
+use crate::damage::{Damage, OpenError};
 use crate::directory::make_dir;
 use crate::leader_epochs::LeaderEpochs;
 use crate::leftovers;
 use crate::log::{LogPosition, Opening};
 use crate::producer_state::ProducerState;
-use crate::segment::{Recovered, Segment, SegmentOptions, remove_segment_files};
+use crate::recovery::{Density, Walked};
+use crate::segment::{Segment, SegmentOptions, remove_segment_files};
+use crate::txn_index::AbortedTransaction;
 
 /// What a log begins with.
 pub(crate) struct Loaded {
@@ -47,28 +54,14 @@ pub(crate) fn load(
     options: &SegmentOptions,
     config: &LogConfig,
     opening: Opening,
-) -> io::Result<Loaded> {
-    make_dir(&*options.disk, &options.dir)?;
-    let bases = leftovers::list_segments(options)?;
-    let mut epochs = LeaderEpochs::open(options.disk.clone(), &options.dir)?;
-    let mut loading = Loading { options, config, opening, epochs: &mut epochs };
-    let mut segments = loading.open_segments(&bases)?;
-    let mut end = end_of(&segments)?;
-    if end.is_none_or(|end| end.offset < opening.log_start_offset) {
-        // What is left was deleted, and the offsets behind it were given away already.
-        for segment in std::mem::take(&mut segments) {
-            segment.remove(options)?;
-        }
-        let (segment, _) = Segment::open(options, opening.log_start_offset, false)?;
-        segments.push(Arc::new(segment));
-        end = end_of(&segments)?;
-    }
-    let (Some(end), Some(first)) = (end, segments.first()) else {
-        return Err(io::Error::other("a log has a segment"));
-    };
-    let log_start_offset = opening.log_start_offset.max(first.base_offset());
-    epochs.clamp(log_start_offset, end.offset);
-    let (producers, snapshot) = load_producers(options, &segments, end.offset)?;
+) -> Result<Loaded, OpenError> {
+    let mut loading = Loading::open(options, config, opening)?;
+    loading.recover()?;
+    let end = loading.end()?;
+    loading.replay_producers(end.offset)?;
+    loading.finish_epochs(end.offset)?;
+    let Loading { segments, epochs, producers, .. } = loading;
+    let log_start_offset = opening.log_start_offset.max(first_base(&segments));
     Ok(Loaded {
         end,
         log_start_offset,
@@ -76,12 +69,370 @@ pub(crate) fn load(
             true => end.offset,
             false => opening.recovery_point.min(end.offset),
         },
-        producers,
+        snapshot_offset: producers.snapshot.unwrap_or(log_start_offset),
+        producers: producers.state,
         epochs,
-        snapshot_offset: snapshot.unwrap_or(log_start_offset),
         first_timestamp: segments.last().map_or(Ok(None), |active| active.first_timestamp())?,
         segments,
     })
+}
+
+fn first_base(segments: &[Arc<Segment>]) -> Offset {
+    segments.first().map_or(Offset::ZERO, |segment| segment.base_offset())
+}
+
+struct Loading<'a> {
+    options: &'a SegmentOptions,
+    config: &'a LogConfig,
+    opening: Opening,
+    segments: Vec<Arc<Segment>>,
+    /// For each segment, whether it has indexes that are believed.
+    indexed: Vec<bool>,
+    epochs: LeaderEpochs,
+    epochs_are_known: bool,
+    producers: Producers,
+}
+
+/// The producers of the batches up to an offset.
+#[derive(Default)]
+struct Producers {
+    state: ProducerState,
+    replayed: Offset,
+    /// The snapshot that they began with.
+    snapshot: Option<Offset>,
+}
+
+/// Where a segment ends, and how the log goes on.
+enum Ending {
+    /// In the next segment, or not at all.
+    Whole,
+    /// Here: what is behind is lost.
+    Cut,
+}
+
+impl<'a> Loading<'a> {
+    fn open(
+        options: &'a SegmentOptions,
+        config: &'a LogConfig,
+        opening: Opening,
+    ) -> Result<Self, OpenError> {
+        let is_there = options.disk.exists(&options.dir);
+        let bases = if is_there { leftovers::list_segments(options)? } else { Vec::new() };
+        let needed = needed(opening);
+        if bases.is_empty() && needed > Offset::ZERO {
+            let what = format!("the log is missing, which had records up to offset {needed}");
+            return Err(damage(options, &options.dir, 0, opening.log_start_offset, what).into());
+        }
+        make_dir(&*options.disk, &options.dir)?;
+        let (mut segments, mut indexed) = (Vec::new(), Vec::new());
+        for (at, &base) in bases.iter().enumerate() {
+            let is_below = bases.get(at + 1).is_some_and(|&next| next < opening.recovery_point);
+            let trusted = opening.clean || is_below;
+            let (segment, has_indexes) = Segment::open(options, base, trusted)?;
+            segments.push(Arc::new(segment));
+            indexed.push(has_indexes);
+        }
+        let (epochs, epochs_are_known) = LeaderEpochs::open(options.disk.clone(), &options.dir)?;
+        let producers = Producers::default();
+        Ok(Self {
+            options,
+            config,
+            opening,
+            segments,
+            indexed,
+            epochs,
+            epochs_are_known,
+            producers,
+        })
+    }
+
+    /// Walks over the segments that have no indexes, and looks at the seams between all of them.
+    fn recover(&mut self) -> Result<(), OpenError> {
+        let mut first = self.indexed.iter().position(|&indexed| !indexed);
+        let mut at = 0;
+        while at < self.segments.len() {
+            let segment = self.segments[at].clone();
+            let walked = if self.indexed[at] {
+                None
+            } else {
+                if first.take().is_some() {
+                    self.load_snapshot(segment.base_offset())?;
+                }
+                self.replay_up_to(segment.base_offset())?;
+                Some(self.walk(&segment)?)
+            };
+            let ending = match &walked {
+                Some(walked) => self.judge_walk(at, walked)?,
+                None => Ending::Whole,
+            };
+            let (next_offset, size) = match &walked {
+                Some(walked) => (walked.next_offset, walked.size),
+                None => (segment.next_offset()?, segment.size()),
+            };
+            let ending = match ending {
+                Ending::Whole => self.judge_seam(at, next_offset)?,
+                Ending::Cut => Ending::Cut,
+            };
+            if let Ending::Cut = ending {
+                self.cut(at, next_offset, size)?;
+            }
+            if let Some(walked) = walked {
+                self.finish_walk(&segment, &walked, at + 1 == self.segments.len())?;
+            }
+            at += 1;
+        }
+        Ok(())
+    }
+
+    fn walk(&mut self, segment: &Segment) -> io::Result<Walked> {
+        let known = match self.opening.clean {
+            true => Offset(i64::MAX),
+            false => self.opening.recovery_point,
+        };
+        let (epochs, producers) = (&mut self.epochs, &mut self.producers);
+        segment.walk(self.options.index_interval_bytes, known, |batch, marker| {
+            note_epoch(epochs, batch);
+            producers.replay(batch, marker)
+        })
+    }
+
+    /// Whether a segment ends where the walk over it did, and how.
+    fn judge_walk(&self, at: usize, walked: &Walked) -> Result<Ending, OpenError> {
+        let segment = &self.segments[at];
+        if let Some((position, offset)) = walked.density.first_gap
+            && !self.was_compacted(at, Some(walked.density))?
+        {
+            let what = "a record batch begins behind this offset".to_owned();
+            return Err(self.damage(segment.path(), position, offset, what).into());
+        }
+        let Some(bad) = &walked.bad else { return Ok(Ending::Whole) };
+        let (position, offset) = (walked.size, walked.next_offset);
+        let damaged = |why: &str| {
+            let what = format!("{}{why}", bad.what);
+            Err(self.damage(segment.path(), position, offset, what).into())
+        };
+        if self.opening.clean || offset < self.opening.recovery_point {
+            return damaged(", where all was known to be on the disk");
+        }
+        if offset < needed(self.opening) {
+            return damaged(&format!(", below the high watermark {}", self.opening.high_watermark));
+        }
+        let is_lost = segment.has_lost_write(walked)?;
+        if !is_lost && segment.has_batch_behind(walked)? {
+            return damaged(", and record batches follow");
+        }
+        // The end of the file may be missing, and the next one have been written.
+        let goes_on = self.segments[at + 1..].iter().any(|segment| segment.size() > 0);
+        if !is_lost && !bad.is_cut_off && goes_on {
+            return damaged(", and segments follow");
+        }
+        Ok(Ending::Cut)
+    }
+
+    /// Whether the log goes on behind a segment that holds the batches up to `end`.
+    fn judge_seam(&self, at: usize, end: Offset) -> Result<Ending, OpenError> {
+        let Some(next) = self.segments.get(at + 1) else { return Ok(Ending::Whole) };
+        let base = next.base_offset();
+        if base == end || (base > end && self.was_compacted(at, None)?) {
+            return Ok(Ending::Whole);
+        }
+        let is_known = self.opening.clean || end < self.opening.recovery_point;
+        if is_known || base < end || end < needed(self.opening) {
+            let what = format!("the segment begins here, and the one before ends at offset {end}");
+            return Err(self.damage(next.path(), 0, end, what).into());
+        }
+        // The end of a segment was lost, and the next one had been begun.
+        Ok(Ending::Cut)
+    }
+
+    /// Whether compaction can have made a gap: it is what the topic is for, or made others too.
+    /// `found` is what is known of the segment `at` already.
+    fn was_compacted(&self, at: usize, found: Option<Density>) -> io::Result<bool> {
+        if self.config.cleanup_policy.compact {
+            return Ok(true);
+        }
+        let mut gaps = u32::from(found.is_none());
+        for (n, segment) in self.segments.iter().enumerate() {
+            let density = match found.filter(|_| n == at) {
+                Some(density) => density,
+                None => match segment.density() {
+                    // Damage elsewhere is told elsewhere.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => Density::default(),
+                    density => density?,
+                },
+            };
+            gaps += density.gaps;
+            if density.is_sparse || gaps > 1 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Ends the log in a segment, after so many bytes.
+    fn cut(&mut self, at: usize, offset: Offset, size: u64) -> io::Result<()> {
+        let path = self.segments[at].path().display().to_string();
+        for segment in self.segments.drain(at + 1..).rev() {
+            let base = segment.base_offset();
+            warn!(log = %path, segment = %base, "removed a segment behind lost records");
+            remove_segment_files(self.options, base)?;
+        }
+        self.indexed.truncate(at + 1);
+        let segment = &self.segments[at];
+        if size < segment.size() {
+            let bytes = segment.size() - size;
+            warn!(log = %path, %offset, bytes, "cut a torn tail");
+            segment.truncate(size)?;
+        }
+        Ok(())
+    }
+
+    fn finish_walk(&self, segment: &Segment, walked: &Walked, is_active: bool) -> io::Result<()> {
+        segment.replace_aborted(&walked.aborted)?;
+        let is_below = segment.base_offset() < self.opening.recovery_point
+            && walked.next_offset < self.opening.recovery_point;
+        match is_active {
+            true => Ok(()),
+            // No flush will come back to it.
+            false if self.opening.clean || is_below => segment.seal(),
+            false => segment.finish(),
+        }
+    }
+
+    /// The end of the log, in a segment that is made if there is none.
+    fn end(&mut self) -> Result<LogPosition, OpenError> {
+        let start = self.opening.log_start_offset;
+        let mut end = end_of(&self.segments)?;
+        if let Some(end) = end.filter(|end| end.offset < needed(self.opening)) {
+            let file = self.options.path(end.segment, "log");
+            let what = format!("the log ends, which had records up to {}", needed(self.opening));
+            return Err(self.damage(&file, end.position, end.offset, what).into());
+        }
+        if end.is_none_or(|end| end.offset < start) {
+            // What is left was deleted, and the offsets behind it were given away already.
+            for segment in std::mem::take(&mut self.segments).iter().rev() {
+                segment.remove(self.options)?;
+            }
+            let (segment, _) = Segment::open(self.options, start, false)?;
+            self.segments = vec![Arc::new(segment)];
+            self.indexed = vec![true];
+            self.producers = Producers::default();
+            end = end_of(&self.segments)?;
+        }
+        end.ok_or_else(|| io::Error::other("a log has a segment").into())
+    }
+
+    /// Takes the newest whole snapshot that is not beyond `limit`.
+    fn load_snapshot(&mut self, limit: Offset) -> io::Result<()> {
+        let start = first_base(&self.segments);
+        self.producers.replayed = start;
+        for &offset in leftovers::list_snapshots(self.options)?.iter().rev() {
+            if !(start..=limit).contains(&offset) {
+                continue;
+            }
+            let path = self.options.path(offset, "snapshot");
+            if let Some(state) =
+                ProducerState::from_snapshot(&read_file(&*self.options.disk, &path)?)
+            {
+                self.producers = Producers { state, replayed: offset, snapshot: Some(offset) };
+                break;
+            }
+            warn!(path = %path.display(), "passed over a damaged producer snapshot");
+        }
+        Ok(())
+    }
+
+    /// Replays what was not walked over.
+    fn replay_up_to(&mut self, limit: Offset) -> io::Result<()> {
+        let start = self.producers.replayed;
+        if start >= limit {
+            return Ok(());
+        }
+        let first = self.segments.partition_point(|s| s.base_offset() <= start).saturating_sub(1);
+        for segment in self.segments[first..].iter().take_while(|s| s.base_offset() < limit) {
+            segment.replay(start, |batch, marker| {
+                self.producers.replay(batch, marker);
+            })?;
+        }
+        self.producers.replayed = limit;
+        Ok(())
+    }
+
+    /// Brings the producers to the end of the log. Snapshots that are neither the one they began
+    /// with nor at the base of a segment are removed, as in Kafka: the clean stops before left them.
+    fn replay_producers(&mut self, end: Offset) -> io::Result<()> {
+        if self.indexed.iter().all(|&indexed| indexed) {
+            self.load_snapshot(end)?;
+        }
+        self.replay_up_to(end)?;
+        let start = first_base(&self.segments);
+        let mut came_back = false;
+        for offset in leftovers::list_snapshots(self.options)? {
+            let is_base = self.segments.binary_search_by_key(&offset, |s| s.base_offset()).is_ok();
+            let is_kept = self.producers.snapshot == Some(offset) || is_base;
+            if !is_kept || !(start..=end).contains(&offset) {
+                self.options.disk.remove_file(&self.options.path(offset, "snapshot"))?;
+                came_back |= offset > end;
+            }
+        }
+        match came_back {
+            // It would be taken for the state of another log end.
+            true => self.options.disk.sync_dir(&self.options.dir),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes the epochs anew if they are not known, and forgets those outside of the log.
+    fn finish_epochs(&mut self, end: Offset) -> io::Result<()> {
+        let start = self.opening.log_start_offset.max(first_base(&self.segments));
+        if !self.epochs_are_known || !self.knows_epoch_at(start)? {
+            self.epochs.clear();
+            for segment in &self.segments {
+                segment
+                    .scan(0, segment.size())
+                    .each(|batch| note_epoch(&mut self.epochs, batch))?;
+            }
+        }
+        self.epochs.clamp(start, end);
+        Ok(())
+    }
+
+    /// Whether the history reaches back to the first batch, if that has an epoch.
+    fn knows_epoch_at(&self, start: Offset) -> io::Result<bool> {
+        let at = self.segments.partition_point(|s| s.base_offset() <= start).saturating_sub(1);
+        let epoch = match self.segments.get(at) {
+            Some(segment) => segment.epoch_at(start)?,
+            None => None,
+        };
+        Ok(epoch.is_none_or(|epoch| epoch == LeaderEpoch::NONE || self.epochs.at(start).is_some()))
+    }
+
+    fn damage(&self, file: &Path, position: u64, offset: Offset, what: String) -> Damage {
+        damage(self.options, file, position, offset, what)
+    }
+}
+
+impl Producers {
+    /// Replays a batch, unless that was done.
+    fn replay(
+        &mut self,
+        batch: &BatchHeader<'_>,
+        marker: Option<EndTransactionMarker>,
+    ) -> Option<AbortedTransaction> {
+        if batch.base_offset() < self.replayed {
+            return None;
+        }
+        self.replayed = batch.next_offset();
+        self.state.replay(batch, marker)
+    }
+}
+
+fn note_epoch(epochs: &mut LeaderEpochs, batch: &BatchHeader<'_>) {
+    let epoch = batch.leader_epoch();
+    let is_newer = epochs.latest().is_none_or(|(latest, _)| latest < epoch);
+    if epoch > LeaderEpoch::NONE && is_newer {
+        epochs.assign(epoch, batch.base_offset());
+    }
 }
 
 fn end_of(segments: &[Arc<Segment>]) -> io::Result<Option<LogPosition>> {
@@ -90,120 +441,19 @@ fn end_of(segments: &[Arc<Segment>]) -> io::Result<Option<LogPosition>> {
     Ok(Some(LogPosition { offset, segment, position: active.size() }))
 }
 
-struct Loading<'a> {
-    options: &'a SegmentOptions,
-    config: &'a LogConfig,
-    opening: Opening,
-    epochs: &'a mut LeaderEpochs,
+/// The offset below which no record may be missing: of what was deleted, none is missed.
+fn needed(opening: Opening) -> Offset {
+    let needed = opening.recovery_point.max(opening.high_watermark);
+    if needed > opening.log_start_offset { needed } else { Offset::ZERO }
 }
 
-impl Loading<'_> {
-    /// Opens the segments with these base offsets, and recovers those that are not trusted.
-    fn open_segments(&mut self, bases: &[Offset]) -> io::Result<Vec<Arc<Segment>>> {
-        let mut segments = Vec::with_capacity(bases.len());
-        for (at, &base) in bases.iter().enumerate() {
-            let behind = &bases[at + 1..];
-            let is_below = behind.first().is_some_and(|&next| next < self.opening.recovery_point);
-            let trusted = self.opening.clean || is_below;
-            let (segment, has_indexes) = Segment::open(self.options, base, trusted)?;
-            let goes_on = has_indexes || self.recover(&segment, behind)?;
-            segments.push(Arc::new(segment));
-            if !goes_on {
-                break;
-            }
-        }
-        Ok(segments)
-    }
-
-    /// Recovers a segment. Returns whether the log goes on behind it, in the segments with the base
-    /// offsets `behind`; if not, these were removed.
-    fn recover(&mut self, segment: &Segment, behind: &[Offset]) -> io::Result<bool> {
-        let epochs = &mut *self.epochs;
-        let found = segment.recover(self.options.index_interval_bytes, |batch| {
-            let (epoch, base) = (batch.leader_epoch(), batch.base_offset());
-            let is_newer = epochs.latest().is_none_or(|(latest, _)| latest < epoch);
-            if epoch > LeaderEpoch::NONE && is_newer {
-                epochs.assign(epoch, base);
-            }
-        })?;
-        let is_torn = found.size < segment.size();
-        let joins = behind.first().is_some_and(|&next| self.joins(found, is_torn, next));
-        let is_known = self.opening.clean || found.next_offset < self.opening.recovery_point;
-        let path = segment.path().display();
-        if is_torn && is_known && !joins {
-            let (at, offset) = (found.size, found.next_offset);
-            let message = format!(
-                "{path} is damaged at byte {at} (offset {offset}), where all was known to be on \
-                 the disk: restore the file, or move the log's directory away"
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-        let goes_on = joins || (is_known && !behind.is_empty());
-        if !goes_on {
-            for &base in behind.iter().rev() {
-                warn!(log = %path, segment = %base, "removed a segment behind lost records");
-                remove_segment_files(self.options, base)?;
-            }
-        }
-        if is_torn {
-            let bytes = segment.size() - found.size;
-            warn!(log = %path, offset = %found.next_offset, bytes, "cut a torn tail");
-            segment.truncate(found.size)?;
-        }
-        if goes_on {
-            segment.seal()?;
-        }
-        Ok(goes_on)
-    }
-
-    /// Whether the segment that begins at `next` follows on what was found. Compaction leaves gaps
-    /// between segments; else a gap is the tail of a segment that the disk lost.
-    fn joins(&self, found: Recovered, is_torn: bool, next: Offset) -> bool {
-        let may_have_gap = !is_torn && (self.config.cleanup_policy.compact || !found.is_dense);
-        found.next_offset == next || (found.next_offset < next && may_have_gap)
-    }
-}
-
-/// Takes the newest whole snapshot and replays what was appended since. Returns its offset too.
-/// Snapshots that are neither the newest nor at the base of a segment are removed, as in Kafka: the
-/// clean stops before left them.
-fn load_producers(
+fn damage(
     options: &SegmentOptions,
-    segments: &[Arc<Segment>],
-    end: Offset,
-) -> io::Result<(ProducerState, Option<Offset>)> {
-    let disk = &*options.disk;
-    let mut start = segments.first().map_or(Offset::ZERO, |s| s.base_offset());
-    let mut loaded = None;
-    let mut removed = false;
-    for &offset in leftovers::list_snapshots(options)?.iter().rev() {
-        let path = options.path(offset, "snapshot");
-        let is_base = segments.binary_search_by_key(&offset, |s| s.base_offset()).is_ok();
-        let is_within = (start..=end).contains(&offset);
-        if loaded.is_none() && is_within {
-            loaded = ProducerState::from_snapshot(&read_file(disk, &path)?).map(|s| (s, offset));
-            if loaded.is_some() {
-                continue;
-            }
-            warn!(path = %path.display(), "removed a damaged producer snapshot");
-        } else if is_within && is_base {
-            continue;
-        }
-        disk.remove_file(&path)?;
-        removed = true;
-    }
-    if removed {
-        // One that came back would be taken for the state of another log end.
-        disk.sync_dir(&options.dir)?;
-    }
-    let (mut producers, snapshot) = match loaded {
-        Some((producers, offset)) => (producers, Some(offset)),
-        None => (ProducerState::default(), None),
-    };
-    start = snapshot.unwrap_or(start);
-    let first = segments.partition_point(|s| s.base_offset() <= start).saturating_sub(1);
-    for segment in &segments[first..] {
-        segment.replay(start, |batch| producers.replay(batch))?;
-    }
-    Ok((producers, snapshot))
+    file: &Path,
+    position: u64,
+    offset: Offset,
+    what: String,
+) -> Damage {
+    let (dir, file) = (options.dir.clone(), file.to_owned());
+    Damage { dir, file, position, offset, what }
 }

@@ -29,11 +29,12 @@ use ottla_runtime::disk::{Disk, File, OpenMode};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::LogConfig;
+use crate::damage::OpenError;
 use crate::flush::flushed_of;
 use crate::flusher::FlushListener;
 use crate::leader_epochs::LeaderEpochs;
 use crate::loading;
-use crate::producer_state::{Duplicate, ProducerState, SequenceError};
+use crate::producer_state::{Duplicate, ProducerState, SequenceError, marker_of};
 use crate::segment::{BatchFacts, Segment, SegmentOptions, remove_if_there};
 use crate::volume::Volume;
 
@@ -47,6 +48,8 @@ pub struct Log {
     /// Raised before the segments below it leave the list.
     pub(crate) log_start_offset: AtomicI64,
     pub(crate) recovery_point: AtomicI64,
+    /// A transaction is open, or ended where the high watermark may not have passed it.
+    pub(crate) has_transactions: AtomicBool,
     /// How much of the batches is on the disk.
     pub(crate) flushed: Mutex<LogPosition>,
     /// The log is in the queue of its volume.
@@ -97,6 +100,8 @@ pub struct Opening {
     pub recovery_point: Offset,
     /// Records below it were deleted.
     pub log_start_offset: Offset,
+    /// Records below it were committed: a log that ends below has lost some.
+    pub high_watermark: Offset,
 }
 
 /// What an append did.
@@ -208,14 +213,13 @@ impl Log {
     /// Opens the log in `dir`, or makes an empty one there.
     ///
     /// # Errors
-    /// The disk refused; a file below the recovery point is damaged; or the log holds records of a
-    /// format before 2, which are not served.
+    /// See [`OpenError`].
     pub fn open(
         volume: &Arc<Volume>,
         dir: &Path,
         config: Arc<LogConfig>,
         opening: Opening,
-    ) -> io::Result<Arc<Self>> {
+    ) -> Result<Arc<Self>, OpenError> {
         let world = &volume.world;
         let options = segment_options(&world.disk, dir, &config);
         let loaded = loading::load(&options, &config, opening)?;
@@ -243,6 +247,7 @@ impl Log {
             is_queued_for_later: AtomicBool::new(false),
             has_new_names: AtomicBool::new(true),
             listener: OnceLock::new(),
+            has_transactions: AtomicBool::new(appender.producers.has_transactions()),
             end: Mutex::new(loaded.end),
             appender: Mutex::new(appender),
         });
@@ -393,7 +398,10 @@ impl Log {
         }
         let interval = config.index_interval_bytes as u64;
         active.append(batch.as_bytes(), payload, facts, interval)?;
-        appender.producers.replay(batch);
+        if let Some(aborted) = appender.producers.replay(batch, marker_of(batch, payload)) {
+            active.note_aborted(aborted);
+        }
+        self.has_transactions.store(appender.producers.has_transactions(), Ordering::Release);
         appender.first_timestamp.get_or_insert(facts.max_timestamp);
         let end = LogPosition {
             offset: batch.next_offset(),

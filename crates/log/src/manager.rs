@@ -107,8 +107,12 @@ impl LogManager {
         let load = |index: &usize| logs.values().filter(|p| p.directory == *index).count();
         let directory = (0..self.directories.len()).min_by_key(load).unwrap_or(0);
         let dir = self.directories[directory].path().join(partition.to_string());
-        let opening =
-            Opening { clean: false, recovery_point: Offset::ZERO, log_start_offset: Offset::ZERO };
+        let opening = Opening {
+            clean: false,
+            recovery_point: Offset::ZERO,
+            log_start_offset: Offset::ZERO,
+            high_watermark: Offset::ZERO,
+        };
         let log = Log::open(self.directories[directory].volume(), &dir, config, opening)?;
         write_topic_id(&self.world, &dir, topic_id)?;
         let placed = Placed { log: log.clone(), topic_id: Some(topic_id), directory };
@@ -275,6 +279,7 @@ fn load(
 ) -> Result<Vec<(TopicPartition, Placed)>, DirectoryError> {
     let recovery_points = directory.read_recovery_points();
     let log_start_offsets = directory.read_log_start_offsets()?;
+    let high_watermarks = directory.read_high_watermarks();
     let mut loaded = Vec::new();
     for partition in directory.logs()? {
         let dir = directory.path().join(partition.to_string());
@@ -284,10 +289,12 @@ fn load(
             clean: directory.was_clean(),
             recovery_point: recovery_points.get(&partition).copied().unwrap_or_default(),
             log_start_offset: log_start_offsets.get(&partition).copied().unwrap_or_default(),
+            high_watermark: high_watermarks.get(&partition).copied().unwrap_or_default(),
         };
         let failed = |error| io_error(&dir, error);
         let config = config_of(&partition.topic);
-        let log = Log::open(directory.volume(), &dir, config, opening).map_err(failed)?;
+        let log = Log::open(directory.volume(), &dir, config, opening)
+            .map_err(|error| failed(error.into()))?;
         loaded.push((partition, Placed { log, topic_id, directory: index }));
     }
     Ok(loaded)

@@ -1,15 +1,26 @@
-//! What a partition remembers of its idempotent producers: the epoch and the last five batches of
-//! each, so that a retried batch is stored once and a gap is refused.
+//! What a partition remembers of its producers: the epoch and the last five batches of each, so that
+//! a retried batch is stored once and a gap is refused; and which transactions are open.
 //!
-//! Pure but for its snapshot file. Source: KIP-98, KIP-360.
+//! Pure. Source: KIP-98, KIP-360.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
-use ottla_record::{BatchHeader, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, crc32c};
+use ottla_record::{
+    BatchHeader, ControlRecord, EndTransactionMarker, Offset, ProducerEpoch, ProducerId,
+    RecordBatch, Sequence, Timestamp, crc32c,
+};
+
+use crate::txn_index::AbortedTransaction;
 
 /// How many batches of a producer are remembered: the most that it may have in flight.
 const WINDOW: usize = 5;
+
+/// How many ended transactions are told apart while the high watermark has not passed them.
+const ENDED_MAX: usize = 4096;
+
+/// A marker has one record of a few bytes; larger control batches are none.
+pub(crate) const MARKER_BYTES_MAX: usize = 1024;
 
 /// Where a remembered batch is in the log, and which sequences it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +50,8 @@ struct Producer {
     coordinator_epoch: i32,
     last_timestamp: Timestamp,
     batches: VecDeque<Batch>,
+    /// Where the open transaction began.
+    transaction_start: Option<Offset>,
 }
 
 /// A batch that is in the log already.
@@ -87,6 +100,10 @@ impl fmt::Display for SequenceError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProducerState {
     producers: BTreeMap<ProducerId, Producer>,
+    /// The open transactions by the offsets of their first records.
+    open: BTreeMap<Offset, ProducerId>,
+    /// First and last offsets of transactions that ended, until the high watermark passes the last.
+    ended: VecDeque<(Offset, Offset)>,
 }
 
 impl ProducerState {
@@ -107,7 +124,9 @@ impl ProducerState {
                 .find(|b| b.first_sequence == first && b.last_sequence == batch.last_sequence());
             if let Some(known) = known {
                 return Ok(Some(Duplicate {
-                    base_offset: Offset(known.last_offset.0 - i64::from(known.offset_delta)),
+                    base_offset: Offset(
+                        known.last_offset.0.wrapping_sub(i64::from(known.offset_delta)),
+                    ),
                     timestamp: known.timestamp,
                 }));
             }
@@ -125,32 +144,89 @@ impl ProducerState {
         Ok(None)
     }
 
-    /// Notes a batch of the log.
-    pub(crate) fn replay(&mut self, batch: &BatchHeader<'_>) {
-        if !batch.has_producer_id() || batch.attributes().is_control() {
-            return;
+    /// Notes a batch of the log; `marker` is what it says if it ends a transaction. Returns the
+    /// transaction that was aborted by that.
+    pub(crate) fn replay(
+        &mut self,
+        batch: &BatchHeader<'_>,
+        marker: Option<EndTransactionMarker>,
+    ) -> Option<AbortedTransaction> {
+        let is_control = batch.attributes().is_control();
+        if !batch.has_producer_id() || (is_control && marker.is_none()) {
+            return None;
         }
-        let (epoch, timestamp) = (batch.producer_epoch(), batch.max_timestamp());
+        let epoch = batch.producer_epoch();
         let producer = self.producers.entry(batch.producer_id()).or_insert(Producer {
             epoch,
             coordinator_epoch: -1,
-            last_timestamp: timestamp,
+            last_timestamp: Timestamp::NONE,
             batches: VecDeque::new(),
+            transaction_start: None,
         });
         if producer.epoch != epoch {
             producer.epoch = epoch;
             producer.batches.clear();
         }
-        if producer.batches.len() == WINDOW {
-            producer.batches.pop_front();
-        }
-        producer.batches.push_back(Batch::of(batch));
-        producer.last_timestamp = timestamp;
+        producer.last_timestamp = batch.max_timestamp();
+        let Some(marker) = marker else {
+            if producer.batches.len() == WINDOW {
+                producer.batches.pop_front();
+            }
+            producer.batches.push_back(Batch::of(batch));
+            if batch.attributes().is_transactional() && producer.transaction_start.is_none() {
+                producer.transaction_start = Some(batch.base_offset());
+                self.open.insert(batch.base_offset(), batch.producer_id());
+            }
+            return None;
+        };
+        producer.coordinator_epoch = marker.coordinator_epoch;
+        // A transaction may end here without a record in this partition.
+        let first_offset = producer.transaction_start.take()?;
+        self.open.remove(&first_offset);
+        let last_offset = batch.last_offset();
+        self.note_end(first_offset, last_offset);
+        let first_open = self.open.first_key_value().map(|(&offset, _)| offset);
+        (!marker.committed).then(|| AbortedTransaction {
+            producer_id: batch.producer_id(),
+            first_offset,
+            last_offset,
+            last_stable_offset: first_open.unwrap_or(last_offset + 1),
+        })
     }
 
-    /// Forgets producers that wrote nothing for `expiration_ms` (`producer.id.expiration.ms`).
+    fn note_end(&mut self, first: Offset, last: Offset) {
+        self.ended.push_back((first, last));
+        if self.ended.len() > ENDED_MAX
+            && let (Some((oldest, _)), Some(next)) =
+                (self.ended.pop_front(), self.ended.front_mut())
+        {
+            // Two count as one, which ends with the later.
+            next.0 = next.0.min(oldest);
+        }
+    }
+
+    /// The offset of the first record whose transaction is open, or ended at or behind
+    /// `high_watermark`: consumers that want committed records alone read up to there.
+    pub(crate) fn first_unstable_offset(&mut self, high_watermark: Offset) -> Option<Offset> {
+        while self.ended.front().is_some_and(|&(_, last)| last < high_watermark) {
+            self.ended.pop_front();
+        }
+        let open = self.open.keys().next().copied();
+        self.ended.iter().map(|&(first, _)| first).chain(open).min()
+    }
+
+    /// Whether [`ProducerState::first_unstable_offset`] may find any.
+    pub(crate) fn has_transactions(&self) -> bool {
+        !self.open.is_empty() || !self.ended.is_empty()
+    }
+
+    /// Forgets producers that wrote nothing for `expiration_ms` (`producer.id.expiration.ms`) and
+    /// have no open transaction.
     pub(crate) fn expire(&mut self, now: Timestamp, expiration_ms: i64) {
-        self.producers.retain(|_, p| now.0.saturating_sub(p.last_timestamp.0) < expiration_ms);
+        self.producers.retain(|_, p| {
+            let is_young = now.0.saturating_sub(p.last_timestamp.0) < expiration_ms;
+            is_young || p.transaction_start.is_some()
+        });
     }
 
     /// How many producers are remembered.
@@ -176,7 +252,8 @@ impl ProducerState {
             entries.extend_from_slice(&last.map_or(0, |b| b.offset_delta).to_be_bytes());
             entries.extend_from_slice(&producer.last_timestamp.0.to_be_bytes());
             entries.extend_from_slice(&producer.coordinator_epoch.to_be_bytes());
-            entries.extend_from_slice(&Offset::NONE.0.to_be_bytes());
+            let transaction_start = producer.transaction_start.unwrap_or(Offset::NONE);
+            entries.extend_from_slice(&transaction_start.0.to_be_bytes());
         }
         let mut snapshot = SNAPSHOT_VERSION.to_be_bytes().to_vec();
         snapshot.extend_from_slice(&crc32c(&entries).to_be_bytes());
@@ -198,30 +275,52 @@ impl ProducerState {
         if !whole {
             return None;
         }
-        let mut producers = BTreeMap::new();
+        let mut state = Self::default();
         for entry in entries_bytes.chunks_exact(ENTRY_BYTES) {
             let i64_at = |at: usize| i64::from_be_bytes(std::array::from_fn(|i| entry[at + i]));
             let i32_at = |at: usize| i32::from_be_bytes(std::array::from_fn(|i| entry[at + i]));
             let (last_sequence, last_offset, offset_delta) =
                 (Sequence(i32_at(10)), Offset(i64_at(14)), i32_at(22));
             let timestamp = Timestamp(i64_at(26));
-            let batch = (last_sequence != Sequence::NONE).then(|| Batch {
+            let batch = (last_offset >= Offset::ZERO).then(|| Batch {
                 first_sequence: first_sequence(last_sequence, offset_delta),
                 last_sequence,
                 last_offset,
                 offset_delta,
                 timestamp,
             });
+            let transaction_start = Some(Offset(i64_at(38))).filter(|&o| o >= Offset::ZERO);
+            let id = ProducerId(i64_at(0));
+            state.open.extend(transaction_start.map(|offset| (offset, id)));
             let producer = Producer {
                 epoch: ProducerEpoch(i16::from_be_bytes([entry[8], entry[9]])),
                 coordinator_epoch: i32_at(34),
                 last_timestamp: timestamp,
                 batches: batch.into_iter().collect(),
+                transaction_start,
             };
-            producers.insert(ProducerId(i64_at(0)), producer);
+            state.producers.insert(id, producer);
         }
-        Some(Self { producers })
+        Some(state)
     }
+}
+
+/// What a batch says if it is one that ends a transaction. `payload` may be missing if it is no
+/// control batch.
+pub(crate) fn marker_of(batch: &BatchHeader<'_>, payload: &[u8]) -> Option<EndTransactionMarker> {
+    if !batch.attributes().is_control() || batch.size_in_bytes() > MARKER_BYTES_MAX {
+        return None;
+    }
+    let bytes = [batch.as_bytes(), payload].concat();
+    let (batch, _) = RecordBatch::parse(&bytes).ok()?;
+    let mut found = None;
+    // What cannot be read as a marker ends nothing: Kafka's log passes over it as well.
+    let _ = batch.visit_records(MARKER_BYTES_MAX, |record| {
+        if let Ok(ControlRecord::EndTransaction(marker)) = ControlRecord::parse(record) {
+            found.get_or_insert(marker);
+        }
+    });
+    found
 }
 
 const SNAPSHOT_VERSION: i16 = 1;
@@ -269,7 +368,7 @@ mod tests {
                     let mut bytes = bytes;
                     bytes[..8].copy_from_slice(&base.to_be_bytes());
                     bytes[35..43].copy_from_slice(&base.to_be_bytes());
-                    self.state.replay(&BatchHeader::parse(&bytes).unwrap());
+                    self.state.replay(&BatchHeader::parse(&bytes).unwrap(), None);
                     self.leo += i64::from(count);
                     Ok(base)
                 }
@@ -342,5 +441,95 @@ mod tests {
             assert_eq!(ProducerState::from_snapshot(&damaged), None, "byte {at}");
             assert_eq!(ProducerState::from_snapshot(&snapshot[..at]), None);
         }
+    }
+
+    /// A transactional batch of one record, or the marker that ends its transaction.
+    fn transactional(id: i64, offset: i64, ends: Option<bool>) -> Vec<u8> {
+        let bytes = match ends {
+            None => {
+                let mut bytes = header(id, 0, offset as i32, 1).to_vec();
+                bytes[22] = 0x10;
+                bytes
+            }
+            Some(committed) => EndTransactionMarker { committed, coordinator_epoch: 3 }.batch(
+                ProducerId(id),
+                ProducerEpoch(0),
+                Timestamp(offset),
+            ),
+        };
+        [&offset.to_be_bytes()[..], &bytes[8..]].concat()
+    }
+
+    fn replay(state: &mut ProducerState, bytes: &[u8]) -> Option<[i64; 4]> {
+        let batch = BatchHeader::parse(bytes).unwrap();
+        let aborted = state.replay(&batch, marker_of(&batch, &bytes[HEADER_BYTES..]))?;
+        let AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset } =
+            aborted;
+        Some([producer_id.0, first_offset.0, last_offset.0, last_stable_offset.0])
+    }
+
+    #[test]
+    fn markers_end_the_transactions_of_their_producers() {
+        let mut state = ProducerState::default();
+        let unstable = |state: &ProducerState, high_watermark| {
+            state.clone().first_unstable_offset(Offset(high_watermark)).map(|o| o.0)
+        };
+        for (offset, id, ends, aborted, first_unstable) in [
+            (0, 1, None, None, Some(0)),
+            (1, 2, None, None, Some(0)),
+            (2, 1, None, None, Some(0)),
+            // Where another one is open, what is stable ends there.
+            (3, 1, Some(false), Some([1, 0, 3, 1]), Some(1)),
+            (4, 1, None, None, Some(1)),
+            (5, 2, Some(true), None, Some(4)),
+            (6, 1, Some(false), Some([1, 4, 6, 7]), None),
+            // Without a record, nothing was aborted.
+            (7, 1, Some(false), None, None),
+            (8, 3, Some(true), None, None),
+        ] {
+            assert_eq!(replay(&mut state, &transactional(id, offset, ends)), aborted, "{offset}");
+            assert_eq!(unstable(&state, offset + 1), first_unstable, "behind {offset}");
+        }
+        // Until the high watermark has passed the markers, the transactions are not stable.
+        assert_eq!([0, 4, 6, 7].map(|hw| unstable(&state, hw)), [Some(0), Some(1), Some(4), None]);
+    }
+
+    #[test]
+    fn a_snapshot_keeps_open_transactions_and_their_producers_do_not_expire() {
+        let mut state = ProducerState::default();
+        replay(&mut state, &transactional(1, 7, None));
+        replay(&mut state, &transactional(2, 8, None));
+        replay(&mut state, &transactional(2, 9, Some(true)));
+        let mut read = ProducerState::from_snapshot(&state.to_snapshot()).unwrap();
+        assert_eq!(read.first_unstable_offset(Offset(10)), Some(Offset(7)));
+        assert_eq!(read.to_snapshot(), state.to_snapshot());
+        read.expire(Timestamp(1000), 1);
+        assert_eq!(read.len(), 1);
+        assert_eq!(replay(&mut read, &transactional(1, 20, Some(false))), Some([1, 7, 20, 21]));
+        read.expire(Timestamp(1000), 1);
+        assert_eq!(read.len(), 0);
+    }
+
+    #[test]
+    fn ended_transactions_are_bounded() {
+        let mut state = ProducerState::default();
+        for n in 0..3 * ENDED_MAX as i64 {
+            replay(&mut state, &transactional(1, 2 * n, None));
+            replay(&mut state, &transactional(1, 2 * n + 1, Some(true)));
+        }
+        assert!(state.ended.len() <= ENDED_MAX);
+        assert_eq!(state.first_unstable_offset(Offset(1)), Some(Offset(0)));
+        assert_eq!(state.first_unstable_offset(Offset(6 * ENDED_MAX as i64)), None);
+    }
+
+    #[test]
+    fn numbers_out_of_all_reason_are_no_panic() {
+        let mut state = ProducerState::default();
+        let mut bytes = transactional(1, 5, None);
+        bytes[23..27].copy_from_slice(&i32::MIN.to_be_bytes());
+        replay(&mut state, &bytes);
+        let mut read = ProducerState::from_snapshot(&state.to_snapshot()).unwrap();
+        let _ = read.check(&BatchHeader::parse(&bytes).unwrap());
+        read.expire(Timestamp(i64::MIN), i64::MAX);
     }
 }

@@ -7,6 +7,46 @@ use std::path::Path;
 use ottla_record::{BatchHeader, HEADER_BYTES};
 use ottla_runtime::disk::File;
 
+/// The most that is read ahead.
+pub(crate) const READ_AHEAD_BYTES: usize = 64 * 1024;
+
+/// Up to so many bytes between two headers, it is cheaper to read these as well.
+const NEAR_BYTES: usize = 4096;
+
+/// A file, read forward. Where what is wanted lies near to what was wanted before, more and more is
+/// read at a time; else no more than is wanted.
+pub(crate) struct Window<'a> {
+    file: &'a dyn File,
+    start: u64,
+    bytes: Vec<u8>,
+    read_ahead: usize,
+}
+
+impl<'a> Window<'a> {
+    pub(crate) fn new(file: &'a dyn File) -> Self {
+        Self { file, start: 0, bytes: Vec::new(), read_ahead: 0 }
+    }
+
+    /// The `len` bytes at `position`; fewer only at the end of the file.
+    pub(crate) fn at(&mut self, position: u64, len: usize) -> io::Result<&[u8]> {
+        let end = self.start + self.bytes.len() as u64;
+        if position < self.start || position + len as u64 > end {
+            let is_near = !self.bytes.is_empty()
+                && (self.start..=end + NEAR_BYTES as u64).contains(&position);
+            self.read_ahead = match is_near {
+                true => (2 * self.read_ahead).clamp(NEAR_BYTES, READ_AHEAD_BYTES),
+                false => 0,
+            };
+            self.bytes.resize(len.max(self.read_ahead), 0);
+            let read = self.file.read_at(&mut self.bytes, position)?;
+            self.bytes.truncate(read);
+            self.start = position;
+        }
+        let from = (position - self.start) as usize;
+        Ok(&self.bytes[from..self.bytes.len().min(from + len)])
+    }
+}
+
 /// A walk over bytes that hold whole batches: where none is, the walk fails.
 pub(crate) struct Scan<'a> {
     file: &'a dyn File,
@@ -25,11 +65,10 @@ impl<'a> Scan<'a> {
         &self,
         mut visit: impl FnMut(u64, &BatchHeader<'_>) -> Option<T>,
     ) -> io::Result<Option<T>> {
-        let mut bytes = [0; HEADER_BYTES];
+        let mut window = Window::new(self.file);
         let mut position = self.range.start;
         while position < self.range.end {
-            let read = self.file.read_at(&mut bytes, position)?;
-            let header = BatchHeader::parse(&bytes[..read])
+            let header = BatchHeader::parse(window.at(position, HEADER_BYTES)?)
                 .map_err(|error| no_batch(self.path, position, &error))?;
             if let Some(found) = visit(position, &header) {
                 return Ok(Some(found));

@@ -8,16 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ottla_record::legacy::LegacyEntry;
-use ottla_record::{
-    BatchError, BatchHeader, HEADER_BYTES, MalformedRecords, Offset, Record, RecordBatch, Timestamp,
-};
+use ottla_record::{BatchHeader, EndTransactionMarker, HEADER_BYTES, Offset, Timestamp};
 use ottla_runtime::disk::{Disk, File, OpenMode};
 use parking_lot::Mutex;
 
 use crate::index::{Index, OffsetEntry, TimeEntry};
-use crate::log::TimestampedOffset;
-use crate::scan::{Scan, no_batch};
+use crate::producer_state::{MARKER_BYTES_MAX, marker_of};
+use crate::scan::Scan;
+use crate::txn_index::{AbortedTransaction, TransactionIndex};
 
 /// Writeback is started each time that so much was written, so that the kernel never has so many
 /// dirty pages that it makes a writer wait.
@@ -25,12 +23,6 @@ const WRITEBACK_BYTES: u64 = 16 * 1024 * 1024;
 
 /// One slot of the time index is kept for the entry that a roll adds.
 const TIME_INDEX_RESERVED: usize = 1;
-
-/// The most that a look for a timestamp unpacks of one batch.
-const UNPACKED_BYTES_MAX: usize = 1 << 30;
-
-/// The bytes before those that a batch of any format counts in its length field: offset and length.
-const LOG_OVERHEAD: usize = 12;
 
 /// A segment.
 pub(crate) struct Segment {
@@ -42,13 +34,14 @@ pub(crate) struct Segment {
     has_garbage: AtomicBool,
     /// A sync failed. What the kernel dropped then, another sync would not tell.
     has_lost: AtomicBool,
-    summary: Mutex<Summary>,
+    pub(crate) summary: Mutex<Summary>,
+    aborted: Mutex<TransactionIndex>,
 }
 
 /// What is known of the records of a segment beside their bytes.
-struct Summary {
-    offsets: Index<OffsetEntry>,
-    times: Index<TimeEntry>,
+pub(crate) struct Summary {
+    pub(crate) offsets: Index<OffsetEntry>,
+    pub(crate) times: Index<TimeEntry>,
     /// Bytes since the last index entry.
     unindexed_bytes: u64,
     max_timestamp: Timestamp,
@@ -94,21 +87,10 @@ impl SegmentOptions {
     }
 }
 
-/// What a file of unknown end was found to hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Recovered {
-    /// Bytes of whole batches; what lies behind them is to be cut.
-    pub(crate) size: u64,
-    /// The offset behind the last batch.
-    pub(crate) next_offset: Offset,
-    /// No offset is missing: the segment was never compacted.
-    pub(crate) is_dense: bool,
-}
-
 impl Segment {
     /// Opens or makes the segment that begins at `base_offset`. With `trusted`, its indexes are
     /// believed where they are and can be right. Otherwise they are empty, the second value is
-    /// `false`, and [`Segment::recover`] must follow if the segment is not new.
+    /// `false`, and [`Segment::walk`] must follow if the segment is not new.
     pub(crate) fn open(
         options: &SegmentOptions,
         base_offset: Offset,
@@ -120,6 +102,7 @@ impl Segment {
         let index_path = options.path(base_offset, "index");
         let time_path = options.path(base_offset, "timeindex");
         let (disk, bytes_max) = (&options.disk, options.index_bytes_max);
+        let txn_path = options.path(base_offset, "txnindex");
         let found = if trusted {
             let offsets = Index::open(disk.clone(), index_path.clone(), bytes_max)?
                 .filter(|i| i.last().is_none_or(|e: OffsetEntry| u64::from(e.position) < size));
@@ -127,27 +110,14 @@ impl Segment {
         } else {
             None
         };
-        let has_indexes = found.is_some();
-        let (offsets, times) = match found {
-            Some(found) => found,
-            None if trusted => (
-                Index::replacement(disk.clone(), index_path, bytes_max),
-                Index::replacement(disk.clone(), time_path, bytes_max),
-            ),
-            None => (
-                Index::empty(disk.clone(), index_path, bytes_max),
-                Index::empty(disk.clone(), time_path, bytes_max),
-            ),
+        let aborted = match found {
+            Some(_) => TransactionIndex::open(disk.clone(), txn_path.clone(), base_offset)?,
+            None => None,
         };
-        let last: Option<TimeEntry> = times.last();
-        let summary = Summary {
-            offsets,
-            unindexed_bytes: 0,
-            max_timestamp: last.map_or(Timestamp::NONE, |e| e.timestamp),
-            max_timestamp_offset: base_offset + last.map_or(0, |e| i64::from(e.relative_offset)),
-            times,
-            removed: false,
-        };
+        let found = found.filter(|_| aborted.is_some());
+        let mut has_indexes = found.is_some();
+        let (offsets, times) =
+            found.unwrap_or_else(|| empty_indexes(options, base_offset, trusted));
         let segment = Self {
             base_offset,
             path,
@@ -155,8 +125,16 @@ impl Segment {
             size: AtomicU64::new(size),
             has_garbage: AtomicBool::new(false),
             has_lost: AtomicBool::new(false),
-            summary: Mutex::new(summary),
+            summary: Mutex::new(Summary::new(base_offset, offsets, times)),
+            aborted: Mutex::new(
+                aborted.unwrap_or_else(|| TransactionIndex::empty(disk.clone(), txn_path)),
+            ),
         };
+        if has_indexes && !segment.has_right_indexes()? {
+            let (offsets, times) = empty_indexes(options, base_offset, true);
+            *segment.summary.lock() = Summary::new(base_offset, offsets, times);
+            has_indexes = false;
+        }
         Ok((segment, has_indexes))
     }
 
@@ -220,6 +198,31 @@ impl Segment {
         Ok(())
     }
 
+    /// Notes a transaction that a batch of the segment aborted.
+    pub(crate) fn note_aborted(&self, aborted: AbortedTransaction) {
+        self.aborted.lock().push(aborted);
+    }
+
+    /// Makes these the aborted transactions of the segment, which was read anew.
+    pub(crate) fn replace_aborted(&self, aborted: &[AbortedTransaction]) -> io::Result<()> {
+        self.aborted.lock().replace(aborted)
+    }
+
+    /// Calls `each` with the transactions that were aborted in the segment until it answers `false`.
+    pub(crate) fn visit_aborted(
+        &self,
+        each: impl FnMut(AbortedTransaction) -> bool,
+    ) -> io::Result<()> {
+        match self.aborted.lock().visit(each)? {
+            true => Ok(()),
+            false => {
+                let path = self.path.with_extension("txnindex");
+                let message = format!("{} is damaged", path.display());
+                Err(io::Error::new(io::ErrorKind::InvalidData, message))
+            }
+        }
+    }
+
     /// Cuts what a failed write left: bytes of a client, which must never stand behind the last
     /// batch where a later load would take them for one.
     fn cut_garbage(&self) -> io::Result<()> {
@@ -230,155 +233,36 @@ impl Segment {
         Ok(())
     }
 
-    /// The position of the first batch that ends at or behind `offset`, if it begins below `limit`.
-    pub(crate) fn position_of(&self, offset: Offset, limit: u64) -> io::Result<Option<u64>> {
-        let relative = offset - self.base_offset;
-        let before = |e: OffsetEntry| i64::from(e.relative_offset) <= relative;
-        let floor = self.summary.lock().offsets.floor(before)?;
-        let start = floor.map_or(0, |e| u64::from(e.position));
-        let found =
-            |position, batch: &BatchHeader<'_>| (batch.last_offset() >= offset).then_some(position);
-        self.scan(start, limit).find(found)
-    }
-
-    /// The greatest indexed batch start that is behind `from` and not behind `to`: where a read of
-    /// limited size ends without cutting a batch.
-    pub(crate) fn batch_start_between(&self, from: u64, to: u64) -> io::Result<Option<u64>> {
-        let floor = self.summary.lock().offsets.floor(|e| u64::from(e.position) <= to)?;
-        Ok(floor.map(|e| u64::from(e.position)).filter(|&position| position > from))
-    }
-
-    /// The size of the batch at `position`; `None` at the end.
-    pub(crate) fn batch_size_at(&self, position: u64) -> io::Result<Option<usize>> {
-        self.scan(position, self.size()).find(|_, batch| Some(batch.size_in_bytes()))
-    }
-
-    /// The first record at or after `timestamp` that does not lie before `from`.
-    pub(crate) fn record_at_or_after(
-        &self,
-        timestamp: Timestamp,
-        from: Offset,
-    ) -> io::Result<Option<TimestampedOffset>> {
-        let floor = self.summary.lock().times.floor(|e| e.timestamp < timestamp)?;
-        let offset = self.base_offset + floor.map_or(0, |e| i64::from(e.relative_offset));
-        let limit = self.size();
-        let mut next = self.position_of(offset.max(from), limit)?;
-        while let Some(start) = next {
-            let candidate = self.scan(start, limit).find(|position, batch| {
-                (batch.max_timestamp() >= timestamp).then_some((position, batch.size_in_bytes()))
-            })?;
-            let Some((position, size)) = candidate else { break };
-            let mut found = None;
-            self.visit_records(position, size, |record| {
-                if found.is_none() && record.timestamp >= timestamp && record.offset >= from {
-                    let (timestamp, offset) = (record.timestamp, record.offset);
-                    found = Some(TimestampedOffset { timestamp, offset });
-                }
-            })?;
-            if found.is_some() {
-                return Ok(found);
-            }
-            next = Some(position + size as u64);
-        }
-        Ok(None)
-    }
-
-    /// The greatest timestamp of the records that do not lie before `from`.
-    pub(crate) fn max_timestamp_from(&self, from: Offset) -> io::Result<Timestamp> {
-        if from <= self.base_offset {
-            return Ok(self.max_timestamp());
-        }
-        let limit = self.size();
-        let Some(start) = self.position_of(from, limit)? else { return Ok(Timestamp::NONE) };
-        let (mut max, mut straddling) = (Timestamp::NONE, None);
-        self.scan(start, limit).each(|batch| {
-            if batch.base_offset() < from {
-                straddling = Some(batch.size_in_bytes());
-            } else {
-                max = max.max(batch.max_timestamp());
-            }
-        })?;
-        if let Some(size) = straddling {
-            self.visit_records(start, size, |record| {
-                if record.offset >= from {
-                    max = max.max(record.timestamp);
-                }
-            })?;
-        }
-        Ok(max)
-    }
-
     /// Calls `each` with every batch header from `offset` on.
     pub(crate) fn replay(
         &self,
         offset: Offset,
-        each: impl FnMut(&BatchHeader<'_>),
+        mut each: impl FnMut(&BatchHeader<'_>, Option<EndTransactionMarker>),
     ) -> io::Result<()> {
         let limit = self.size();
-        match self.position_of(offset, limit)? {
-            Some(start) => self.scan(start, limit).each(each),
-            None => Ok(()),
-        }
-    }
-
-    /// Reads the segment batch by batch, up to the first that is not whole or has a wrong checksum
-    /// or offset, and rebuilds the indexes. What lies behind is left for [`Segment::truncate`].
-    pub(crate) fn recover(
-        &self,
-        index_interval_bytes: u64,
-        mut each: impl FnMut(&BatchHeader<'_>),
-    ) -> io::Result<Recovered> {
-        let mut found = Recovered { size: 0, next_offset: self.base_offset, is_dense: true };
-        let mut summary = self.summary.lock();
-        while let Some(bytes) = self.entry_at(found.size)? {
-            let batch = match RecordBatch::parse(&bytes) {
-                Ok((batch, _)) => batch,
-                Err(error) => {
-                    self.refuse_legacy(&bytes, found.size, &error)?;
-                    break;
-                }
-            };
-            let span = batch.last_offset().0.wrapping_sub(self.base_offset.0);
-            if batch.verify_crc().is_err()
-                || batch.base_offset() < found.next_offset
-                || batch.last_offset() < batch.base_offset()
-                || span > i64::from(i32::MAX)
-            {
-                break;
+        let Some(start) = self.position_of(offset, limit)? else { return Ok(()) };
+        let mut failure = Ok(());
+        self.scan(start, limit).find(|position, batch| {
+            match self.marker_at(position, batch) {
+                Ok(marker) => each(batch, marker),
+                Err(error) => failure = Err(error),
             }
-            let facts = BatchFacts::of(&batch);
-            summary.note(self.base_offset, found.size, facts, index_interval_bytes);
-            each(&batch);
-            found.is_dense &= batch.base_offset() == found.next_offset
-                && i64::from(batch.count()) == batch.next_offset() - batch.base_offset();
-            found.next_offset = batch.next_offset();
-            found.size += facts.size as u64;
-        }
-        Ok(found)
+            failure.is_err().then_some(())
+        })?;
+        failure
     }
 
-    /// The bytes of the batch at `position` in whatever format; `None` if there cannot be a whole
-    /// one.
-    fn entry_at(&self, position: u64) -> io::Result<Option<Vec<u8>>> {
-        let available = self.size() - position;
-        if available < LOG_OVERHEAD as u64 {
+    /// What the batch at `position` says if it ends a transaction.
+    pub(crate) fn marker_at(
+        &self,
+        position: u64,
+        batch: &BatchHeader<'_>,
+    ) -> io::Result<Option<EndTransactionMarker>> {
+        let size = batch.size_in_bytes();
+        if !batch.attributes().is_control() || size > MARKER_BYTES_MAX {
             return Ok(None);
         }
-        let prefix = self.bytes_at(position, LOG_OVERHEAD)?;
-        let length = i32::from_be_bytes([prefix[8], prefix[9], prefix[10], prefix[11]]);
-        match usize::try_from(length).map(|length| LOG_OVERHEAD + length) {
-            Ok(size) if size as u64 <= available => self.bytes_at(position, size).map(Some),
-            _ => Ok(None),
-        }
-    }
-
-    /// Fails if the bytes are a batch of a format before 2, which must not be cut for damage.
-    fn refuse_legacy(&self, bytes: &[u8], position: u64, error: &BatchError) -> io::Result<()> {
-        let legacy = LegacyEntry::parse(bytes).ok().filter(|(e, _)| e.verify_crc().is_ok());
-        match legacy {
-            Some(_) => Err(no_batch(&self.path, position, error)),
-            None => Ok(()),
-        }
+        Ok(marker_of(batch, &self.bytes_at(position, size)?[HEADER_BYTES..]))
     }
 
     /// Cuts the segment, durably.
@@ -414,9 +298,10 @@ impl Segment {
             summary.note_max_timestamp(self.base_offset);
             [summary.offsets.seal()?, summary.times.seal()?]
         };
+        let aborted = self.aborted.lock().seal()?;
         // Readers need the summary: it is not locked while the disk works.
         self.cut_garbage()?;
-        indexes.iter().try_for_each(|index| index.sync_data())?;
+        indexes.iter().chain(&aborted).try_for_each(|index| index.sync_data())?;
         self.sync()
     }
 
@@ -461,21 +346,7 @@ impl Segment {
         remove_segment_files(options, self.base_offset)
     }
 
-    fn visit_records(
-        &self,
-        position: u64,
-        size: usize,
-        visit: impl FnMut(&Record<'_>),
-    ) -> io::Result<()> {
-        let bytes = self.bytes_at(position, size)?;
-        let (batch, _) =
-            RecordBatch::parse(&bytes).map_err(|error| no_batch(&self.path, position, &error))?;
-        batch
-            .visit_records(UNPACKED_BYTES_MAX, visit)
-            .map_err(|error: MalformedRecords| no_batch(&self.path, position, &error))
-    }
-
-    fn bytes_at(&self, position: u64, size: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn bytes_at(&self, position: u64, size: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; size];
         if self.file.read_at(&mut bytes, position)? < size {
             let message = format!("{} ends within a batch at {position}", self.path.display());
@@ -484,15 +355,49 @@ impl Segment {
         Ok(bytes)
     }
 
-    fn scan(&self, position: u64, end: u64) -> Scan<'_> {
+    pub(crate) fn scan(&self, position: u64, end: u64) -> Scan<'_> {
         Scan::new(&*self.file, &self.path, position..end)
     }
 }
 
+/// The indexes of a segment that is to be walked. If other indexes of it were believed, these come to
+/// be as a whole or not at all.
+fn empty_indexes(
+    options: &SegmentOptions,
+    base_offset: Offset,
+    trusted: bool,
+) -> (Index<OffsetEntry>, Index<TimeEntry>) {
+    let (disk, bytes_max) = (&options.disk, options.index_bytes_max);
+    let index_path = options.path(base_offset, "index");
+    let time_path = options.path(base_offset, "timeindex");
+    match trusted {
+        true => (
+            Index::replacement(disk.clone(), index_path, bytes_max),
+            Index::replacement(disk.clone(), time_path, bytes_max),
+        ),
+        false => (
+            Index::empty(disk.clone(), index_path, bytes_max),
+            Index::empty(disk.clone(), time_path, bytes_max),
+        ),
+    }
+}
+
 impl Summary {
+    fn new(base_offset: Offset, offsets: Index<OffsetEntry>, times: Index<TimeEntry>) -> Self {
+        let last = times.last();
+        Self {
+            offsets,
+            unindexed_bytes: 0,
+            max_timestamp: last.map_or(Timestamp::NONE, |e| e.timestamp),
+            max_timestamp_offset: base_offset + last.map_or(0, |e| i64::from(e.relative_offset)),
+            times,
+            removed: false,
+        }
+    }
+
     /// Notes a batch at `position`. Kafka's rule: a batch gets an entry when more than the interval
     /// was written since the last one; the entry has the batch's *last* offset.
-    fn note(
+    pub(crate) fn note(
         &mut self,
         base_offset: Offset,
         position: u64,

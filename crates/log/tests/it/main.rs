@@ -57,7 +57,7 @@ impl Machine {
 
     fn open(&self, opening: Opening) -> std::io::Result<Arc<Log>> {
         let volume = Volume::open(&self.world(), Path::new("/data"))?;
-        Log::open(&volume, Path::new(DIR), self.config.clone(), opening)
+        Ok(Log::open(&volume, Path::new(DIR), self.config.clone(), opening)?)
     }
 
     /// The log as it is found after a clean stop, or a new one.
@@ -72,8 +72,12 @@ impl Machine {
 }
 
 /// What is known of a log whose checkpoints are lost.
-const UNKNOWN: Opening =
-    Opening { clean: false, recovery_point: Offset::ZERO, log_start_offset: Offset::ZERO };
+const UNKNOWN: Opening = Opening {
+    clean: false,
+    recovery_point: Offset::ZERO,
+    log_start_offset: Offset::ZERO,
+    high_watermark: Offset::ZERO,
+};
 
 fn config(overrides: &[(&str, &str)]) -> Arc<LogConfig> {
     let defaults = BrokerLogDefaults::new(Layers::default()).unwrap();
