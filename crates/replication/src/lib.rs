@@ -10,6 +10,6 @@ mod partition;
 mod partitions;
 mod watch;
 
-pub use partition::Partition;
+pub use partition::{Isolation, Partition};
 pub use partitions::{HostedTopic, Partitions};
 pub use watch::Watch;

@@ -11,6 +11,15 @@ use parking_lot::Mutex;
 
 use crate::watch::Watch;
 
+/// What a reader may see (`isolation.level`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// All that is committed to the log: up to the high watermark.
+    ReadUncommitted,
+    /// Also, only what its transaction has decided on: up to the last stable offset (KIP-98).
+    ReadCommitted,
+}
+
 /// A partition that this broker leads.
 pub struct Partition {
     name: TopicPartition,
@@ -112,11 +121,12 @@ impl Partition {
         }
     }
 
-    /// The end of what `read_committed` consumers may read: the high watermark, since no
-    /// transaction can be open.
+    /// The end of what `read_committed` consumers may read: the high watermark, or where the first
+    /// transaction begins that is not decided below it.
     #[must_use]
     pub fn last_stable_offset(&self) -> Offset {
-        self.high_watermark().offset
+        let end = self.high_watermark().offset;
+        self.log.first_unstable_offset(end).map_or(end, |first| first.min(end))
     }
 
     /// Appends a validated batch. Unless it has to reach the disk first, it is committed at once and
@@ -130,14 +140,19 @@ impl Partition {
         Ok(appended)
     }
 
-    /// Batches from `offset` up to the high watermark. See [`Log::read`].
+    /// Batches from `offset` up to the high watermark or the last stable offset. See [`Log::read`].
     pub fn read(
         &self,
         offset: Offset,
         bytes_max: usize,
+        isolation: Isolation,
         whole_first: bool,
     ) -> Result<Slice, ReadError> {
-        self.log.read(offset, bytes_max, self.high_watermark(), whole_first)
+        let limit = match isolation {
+            Isolation::ReadUncommitted => self.high_watermark(),
+            Isolation::ReadCommitted => self.log.last_stable_offset(self.high_watermark())?,
+        };
+        self.log.read(offset, bytes_max, limit, whole_first)
     }
 
     /// Deletes, for readers, all records below `offset`.

@@ -5,12 +5,13 @@
 //! subscribed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 
-use ottla_log::{ReadError, Slice};
+use ottla_log::{AbortedTransaction, ReadError, Slice};
 use ottla_protocol::ErrorCode;
 use ottla_record::{LeaderEpoch, Offset, PartitionId, Uuid};
-use ottla_replication::{Partition, Watch};
+use ottla_replication::{Isolation, Partition, Watch};
 use tracing::error;
 
 /// A partition as a fetch names it.
@@ -46,6 +47,8 @@ pub(crate) struct Outcome {
     /// Where the client's log stops agreeing with ours, if it does: epoch and its end.
     pub(crate) diverging: Option<(LeaderEpoch, Offset)>,
     pub(crate) slice: Option<Slice>,
+    /// Whose records in the slice do not count, if the client wants committed ones alone.
+    pub(crate) aborted: Vec<AbortedTransaction>,
 }
 
 struct Entry {
@@ -136,7 +139,12 @@ impl Plan {
     /// Looks at the queue, at most `bytes_max` in all; the first batch of the response comes whole
     /// however large it is. Partitions with nothing new are among the outcomes only if
     /// `all` is wanted, or if their watermarks are not what was told before.
-    pub(crate) fn read(&mut self, bytes_max: usize, all: bool) -> Vec<Outcome> {
+    pub(crate) fn read(
+        &mut self,
+        bytes_max: usize,
+        isolation: Isolation,
+        all: bool,
+    ) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         let mut bytes = 0;
         for _ in 0..self.queue.len() {
@@ -144,7 +152,7 @@ impl Plan {
             let watch = &self.watch;
             let Some(Some(entry)) = self.entries.get_mut(index as usize) else { continue };
             let room = bytes_max.saturating_sub(bytes);
-            let outcome = entry.read(index, room, bytes == 0);
+            let outcome = entry.read(index, room, isolation, bytes == 0);
             let len = outcome.slice.as_ref().map_or(0, |slice| slice.len);
             bytes += len;
             let at_end = len == 0 && outcome.error == ErrorCode::NONE && room > 0;
@@ -154,7 +162,7 @@ impl Plan {
                     && !entry.watching
                 {
                     entry.watching = true;
-                    partition.watch(entry.wanted.fetch_offset, watch, index);
+                    partition.watch(outcome.high_watermark, watch, index);
                 }
             } else {
                 self.queue.push_back(index);
@@ -209,7 +217,13 @@ impl Plan {
 }
 
 impl Entry {
-    fn read(&mut self, index: u32, bytes_max: usize, whole_first: bool) -> Outcome {
+    fn read(
+        &mut self,
+        index: u32,
+        bytes_max: usize,
+        isolation: Isolation,
+        whole_first: bool,
+    ) -> Outcome {
         if self.source.as_ref().is_ok_and(|partition| partition.is_gone()) {
             self.source = Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         }
@@ -224,10 +238,13 @@ impl Entry {
             log_start_offset: Offset::NONE,
             diverging: None,
             slice: None,
+            aborted: Vec::new(),
         };
         match &self.source {
             Err(code) => outcome.error = *code,
-            Ok(partition) => self.read_partition(partition, bytes_max, whole_first, &mut outcome),
+            Ok(partition) => {
+                self.read_partition(partition, bytes_max, isolation, whole_first, &mut outcome);
+            }
         }
         outcome
     }
@@ -236,6 +253,7 @@ impl Entry {
         &self,
         partition: &Partition,
         bytes_max: usize,
+        isolation: Isolation,
         whole_first: bool,
         outcome: &mut Outcome,
     ) {
@@ -266,8 +284,20 @@ impl Entry {
             }
         }
         let bytes_max = self.wanted.bytes_max.min(bytes_max);
-        match partition.read(fetch_offset, bytes_max, whole_first) {
-            Ok(slice) => outcome.slice = Some(slice).filter(|slice| slice.len > 0),
+        let read = partition.read(fetch_offset, bytes_max, isolation, whole_first);
+        let found = read.and_then(|slice| {
+            let is_committed = isolation == Isolation::ReadCommitted && slice.len > 0;
+            let aborted = match is_committed {
+                true => aborted_in(partition, fetch_offset, &slice)?,
+                false => Vec::new(),
+            };
+            Ok((slice, aborted))
+        });
+        match found {
+            Ok((slice, aborted)) => {
+                outcome.slice = Some(slice).filter(|slice| slice.len > 0);
+                outcome.aborted = aborted;
+            }
             Err(ReadError::OutOfRange { .. }) => outcome.error = ErrorCode::OFFSET_OUT_OF_RANGE,
             Err(ReadError::Io(error)) => {
                 error!(partition = %partition.name(), %error, "could not read");
@@ -275,4 +305,13 @@ impl Entry {
             }
         }
     }
+}
+
+fn aborted_in(
+    partition: &Partition,
+    from: Offset,
+    slice: &Slice,
+) -> io::Result<Vec<AbortedTransaction>> {
+    let upper = partition.log().upper_bound(from, slice)?;
+    partition.log().aborted_transactions(from, upper)
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use ottla_log::Slice;
 use ottla_protocol::messages::fetch_response::{
-    EpochEndOffset, FetchableTopicResponse, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
 };
 use ottla_protocol::messages::{FetchRequest, FetchResponse};
 use ottla_protocol::{ErrorCode, Records};
 use ottla_record::{LeaderEpoch, Offset, PartitionId, Uuid};
-use ottla_replication::{Partition, Partitions};
+use ottla_replication::{Isolation, Partition, Partitions};
 use ottla_runtime::time;
 use parking_lot::Mutex;
 
@@ -48,7 +48,10 @@ pub(crate) fn handle(mut call: Call<'_>, services: &Services) -> Result<Reply, C
         session_id,
         incremental,
         by_id: call.version() >= TOPIC_IDS_FROM,
-        read_committed: request.isolation_level == READ_COMMITTED,
+        isolation: match request.isolation_level {
+            READ_COMMITTED => Isolation::ReadCommitted,
+            _ => Isolation::ReadUncommitted,
+        },
         bytes_max: usize::try_from(bytes_max).unwrap_or(0),
         bytes_min: usize::try_from(request.min_bytes.min(bytes_max)).unwrap_or(0),
     };
@@ -166,7 +169,7 @@ struct Fetching {
     session_id: i32,
     incremental: bool,
     by_id: bool,
-    read_committed: bool,
+    isolation: Isolation,
     bytes_max: usize,
     bytes_min: usize,
 }
@@ -175,7 +178,7 @@ impl Fetching {
     fn read(&self) -> Vec<Outcome> {
         let mut session = self.session.lock();
         session.plan.absorb_moved();
-        session.plan.read(self.bytes_max, !self.incremental)
+        session.plan.read(self.bytes_max, self.isolation, !self.incremental)
     }
 
     /// Whether these outcomes are worth an answer now.
@@ -245,6 +248,12 @@ impl Fetching {
         let diverging = outcome.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
             EpochEndOffset { epoch: epoch.0, end_offset: end.0 }
         });
+        let aborted = outcome.aborted.iter().map(|aborted| AbortedTransaction {
+            producer_id: aborted.producer_id.0,
+            first_offset: aborted.first_offset.0,
+            ..Default::default()
+        });
+        let aborted = aborted.collect();
         PartitionData {
             partition_index: outcome.partition.0,
             error_code: outcome.error.0,
@@ -252,7 +261,7 @@ impl Fetching {
             last_stable_offset: outcome.last_stable_offset.0,
             log_start_offset: outcome.log_start_offset.0,
             diverging_epoch: diverging,
-            aborted_transactions: self.read_committed.then(Vec::new),
+            aborted_transactions: (self.isolation == Isolation::ReadCommitted).then_some(aborted),
             records: Some(records),
             ..Default::default()
         }

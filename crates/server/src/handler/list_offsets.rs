@@ -180,7 +180,10 @@ impl Listing {
                 Found { leader_epoch: log.epoch_of(start).unwrap_or(leader_epoch), ..at(start) }
             }
             LATEST_TIERED => Found::NOTHING,
-            MAX_TIMESTAMP => log.offset_of_max_timestamp()?.map_or(Found::NOTHING, epoch_of),
+            MAX_TIMESTAMP => log
+                .offset_of_max_timestamp()?
+                .filter(|found| found.offset < end)
+                .map_or(Found::NOTHING, epoch_of),
             time => log
                 .offset_for_timestamp(Timestamp(time))?
                 .filter(|found| found.offset < end)
