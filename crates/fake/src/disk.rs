@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ottla_runtime::disk::{DirEntry, DirLock, Disk, File, LockError, OpenMode, Space};
+use ottla_runtime::disk::{DirEntry, DirLock, Disk, File, FileSystem, LockError, OpenMode, Space};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::file::FakeFile;
+use crate::file::{FakeFile, FakeFileSystem};
 use crate::inode::{Change, Inode};
 use crate::names::{Entry, NameChange, Names, Node};
 use crate::random::Dice;
@@ -255,6 +255,17 @@ impl Image {
         Arc::make_mut(self.files.entry(number).or_default())
     }
 
+    /// How many changes of each file a sync that begins now covers.
+    pub(crate) fn unsynced(&self) -> Vec<(u64, usize)> {
+        self.files.iter().map(|(number, file)| (*number, file.unsynced())).collect()
+    }
+
+    /// All names are on the disk.
+    pub(crate) fn sync_names(&mut self) {
+        self.unsynced.clear();
+        self.durable_names = self.names.clone();
+    }
+
     pub(crate) fn content(&self, number: u64) -> &[u8] {
         self.files.get(&number).map_or(&[], |file| file.content())
     }
@@ -382,6 +393,10 @@ impl Disk for FakeDisk {
 
     fn exists(&self, path: &Path) -> bool {
         self.state().image.names.find(path).is_some()
+    }
+
+    fn file_system(&self, _path: &Path) -> io::Result<Box<dyn FileSystem>> {
+        Ok(Box::new(FakeFileSystem { shared: self.shared.clone() }))
     }
 
     fn space(&self, _path: &Path) -> io::Result<Space> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use ottla_runtime::disk::File;
+use ottla_runtime::disk::{File, FileSystem};
 use parking_lot::MutexGuard;
 
 use crate::disk::{Shared, State};
@@ -28,6 +28,39 @@ impl FakeFile {
             true => Ok(()),
             false => Err(io::Error::other("the file was opened for reading")),
         }
+    }
+}
+
+impl Shared {
+    /// Makes durable, of each file, the first so many changes.
+    fn sync(&self, covered: &[(u64, usize)]) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.state.lock();
+        state.syncs_waiting += 1;
+        self.syncs.notify_all();
+        self.syncs.wait_while(&mut state, |state| state.syncs_are_held);
+        state.syncs_waiting -= 1;
+        state.spend()?;
+        let is_lost = std::mem::take(&mut state.limits.loses_next_sync);
+        for &(number, changes) in covered {
+            let file = state.image.file(number);
+            match is_lost {
+                true => file.fail_sync(&mut Dice::new(number)),
+                false => file.sync(changes),
+            }
+        }
+        if is_lost { Err(io::Error::other("the disk could not write")) } else { Ok(state) }
+    }
+}
+
+pub(crate) struct FakeFileSystem {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl FileSystem for FakeFileSystem {
+    fn sync(&self) -> io::Result<()> {
+        let covered = self.shared.state.lock().image.unsynced();
+        self.shared.sync(&covered)?.image.sync_names();
+        Ok(())
     }
 }
 
@@ -59,19 +92,8 @@ impl File for FakeFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.state();
-        let covered = state.image.file(self.number).unsynced();
-        state.syncs_waiting += 1;
-        self.shared.syncs.notify_all();
-        self.shared.syncs.wait_while(&mut state, |state| state.syncs_are_held);
-        state.syncs_waiting -= 1;
-        state.spend()?;
-        if std::mem::take(&mut state.limits.loses_next_sync) {
-            state.image.file(self.number).fail_sync(&mut Dice::new(covered as u64));
-            return Err(io::Error::other("the disk could not write"));
-        }
-        state.image.file(self.number).sync(covered);
-        Ok(())
+        let covered = self.state().image.file(self.number).unsynced();
+        self.shared.sync(&[(self.number, covered)]).map(drop)
     }
 
     fn modified_ms(&self) -> io::Result<i64> {

@@ -29,6 +29,8 @@ pub(super) enum Operation {
     /// Appends a batch of `count` records of `size` bytes, by an idempotent producer if one is
     /// named. Makes the partition if there is none.
     Append { partition: usize, producer: Option<i64>, count: usize, size: usize, late_ms: i64 },
+    /// Makes durable what waits for the disk, as the flushers do.
+    Commit,
     /// Makes one log durable.
     Flush { partition: usize },
     /// Makes all logs durable and says so in the checkpoints.
@@ -71,7 +73,8 @@ impl Operation {
                 size: size(dice),
                 late_ms: dice.roll(50) as i64,
             },
-            48..60 => Self::Flush { partition },
+            48..56 => Self::Commit,
+            56..60 => Self::Flush { partition },
             60..66 => Self::Checkpoint,
             66..70 => Self::WriteCheckpoints,
             70..76 => Self::Retain,
@@ -135,6 +138,7 @@ impl Broker {
                 let times = vec![NOW + model.appended - late_ms; count];
                 self.append(model, partition, producer, &times, size);
             }
+            Operation::Commit => self.commit()?,
             Operation::Flush { partition } => {
                 let log = self.manager.get(&name(partition));
                 log.map_or(Ok(()), |log| log.flush()).map_err(|_| Ended)?;
@@ -151,14 +155,25 @@ impl Broker {
             }
             Operation::BeginEpoch { partition } => self.begin_epoch(model, partition),
             Operation::Delete { partition } => {
-                self.manager.delete(&name(partition)).map_err(|_| Ended)?;
+                // If it fails, it may have happened all the same.
                 model.partitions.remove(&name(partition));
+                self.manager.delete(&name(partition)).map_err(|_| Ended)?;
             }
             Operation::Restart => return self.restart(model),
             Operation::Fault(_) => unreachable!("a fault is set for another operation"),
         }
         self.note(model, operation);
         Ok(self)
+    }
+
+    fn commit(&self) -> Result<(), Ended> {
+        for volume in self.manager.volumes() {
+            volume.flush(0);
+            if volume.failure().is_some() {
+                return Err(Ended);
+            }
+        }
+        Ok(())
     }
 
     /// Appends as a producer would that goes on until it is told that all is well.
@@ -220,7 +235,8 @@ impl Broker {
         for (name, partition) in &mut model.partitions {
             let Some(log) = self.manager.get(name) else { continue };
             partition.start = log.log_start_offset().0;
-            partition.durable = partition.durable.max(log.recovery_point().0);
+            partition.epochs_from = partition.epochs_from.max(partition.start);
+            partition.durable = partition.durable.max(log.flushed().offset.0);
             if matches!(operation, Operation::Checkpoint | Operation::WriteCheckpoints) {
                 partition.durable_start = partition.start;
             }

@@ -35,6 +35,9 @@ pub(super) struct Partition {
     pub(super) durable_start: i64,
     /// Below it, all is on the disk.
     pub(super) durable: i64,
+    /// The greatest log start offset there ever was: epochs before it may be forgotten, though the
+    /// records come back with a crash.
+    pub(super) epochs_from: i64,
     /// The epoch of the next batch.
     pub(super) epoch: i32,
 }
@@ -46,7 +49,8 @@ pub(super) fn name(n: usize) -> TopicPartition {
 
 impl Partition {
     pub(super) fn new(id: Uuid) -> Self {
-        Self { id, batches: Vec::new(), start: 0, durable_start: 0, durable: 0, epoch: 0 }
+        let (start, durable_start, durable, epochs_from) = (0, 0, 0, 0);
+        Self { id, batches: Vec::new(), start, durable_start, durable, epochs_from, epoch: 0 }
     }
 
     /// The log end offset.
@@ -174,24 +178,24 @@ fn check(
     let found = contents(log);
     assert_eq!(found, held, "{name} from {start} to {end}");
     assert!(end == start || held.last().is_some_and(|last| last.next == end), "{name}: a gap");
-    check_epochs(name, log, held, after.epoch);
+    check_epochs(name, log, held, after);
     check_times(name, log, held);
     let batches = written.batches.iter().filter(|batch| batch.next <= end).cloned().collect();
     Partition { batches, start, durable_start, durable, ..after.clone() }
 }
 
-fn check_epochs(name: &TopicPartition, log: &Log, held: &[Stored], current: i32) {
-    let start = log.log_start_offset().0;
-    for batch in held {
+fn check_epochs(name: &TopicPartition, log: &Log, held: &[Stored], after: &Partition) {
+    for batch in held.iter().filter(|batch| batch.next > after.epochs_from) {
         let epoch = header(batch).leader_epoch();
-        let at = batch.base.max(start);
+        let at = batch.base.max(after.epochs_from);
         assert_eq!(log.epoch_of(Offset(at)), Some(epoch), "{name}: the epoch of {at}");
         let end = log.end_of_epoch(epoch);
         let is_behind = |(found, end)| found == epoch && end >= Offset(batch.next);
         assert!(end.is_some_and(is_behind), "{name}: epoch {epoch} of {at} ends {end:?}");
     }
-    let latest = log.latest_epoch().unwrap_or(LeaderEpoch(current));
-    assert!(latest <= LeaderEpoch(current), "{name}: epoch {latest} was never led in");
+    let current = LeaderEpoch(after.epoch);
+    let latest = log.latest_epoch().unwrap_or(current);
+    assert!(latest <= current, "{name}: epoch {latest} was never led in");
 }
 
 /// The indexes of time know all batches, whose records have the time of the batch.
