@@ -102,6 +102,10 @@ impl File for FakeFile {
 
     fn start_writeback(&self, _range: Range<u64>) {}
 
+    fn identity(&self) -> io::Result<u128> {
+        Ok(self.number as u128)
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -194,6 +194,8 @@ impl From<io::Error> for ReadError {
 pub struct Slice {
     /// The segment's file, which stays readable while this is held.
     pub file: Arc<dyn File>,
+    /// The base offset of that segment.
+    pub segment: Offset,
     /// Where the first batch begins. It may begin below the offset that was asked for.
     pub position: u64,
     /// Bytes; 0 when there is nothing to read yet.

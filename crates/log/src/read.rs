@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use std::io;
 
 use ottla_record::{Offset, Timestamp};
+use ottla_runtime::disk::pin;
 
 use crate::log::{Log, LogPosition, ReadError, Slice, TimestampedOffset};
 use crate::segment::Segment;
@@ -17,6 +18,22 @@ impl Log {
     /// The batches from `offset` on and below `limit` (a high watermark or the LEO), at most
     /// `bytes_max` of them; with `whole_first`, the first batch comes whole however large it is.
     pub fn read(
+        &self,
+        offset: Offset,
+        bytes_max: usize,
+        limit: LogPosition,
+        whole_first: bool,
+    ) -> Result<Slice, ReadError> {
+        match self.try_read(offset, bytes_max, limit, whole_first) {
+            // A file went that was not open: the list of segments has changed since.
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                self.try_read(offset, bytes_max, limit, whole_first)
+            }
+            read => read,
+        }
+    }
+
+    fn try_read(
         &self,
         offset: Offset,
         bytes_max: usize,
@@ -39,7 +56,7 @@ impl Log {
                 return read_segment(segment, position, readable, bytes_max, whole_first);
             }
             if segment.base_offset() >= limit.segment {
-                return Ok(Slice { file: segment.file().clone(), position: readable, len: 0 });
+                return Ok(slice(segment, readable, 0)?);
             }
             at += 1;
         }
@@ -102,5 +119,9 @@ fn read_segment(
             len = len.max(first as u64).min(available);
         }
     }
-    Ok(Slice { file: segment.file().clone(), position, len: len as usize })
+    Ok(slice(segment, position, len as usize)?)
+}
+
+fn slice(segment: &Segment, position: u64, len: usize) -> io::Result<Slice> {
+    Ok(Slice { file: pin(segment.file())?, segment: segment.base_offset(), position, len })
 }

@@ -43,19 +43,14 @@ impl Log {
 
     /// An offset that all records of what was read lie below, and not many others: for
     /// [`Log::aborted_transactions`].
-    pub fn upper_bound(&self, from: Offset, slice: &Slice) -> io::Result<Offset> {
+    pub fn upper_bound(&self, slice: &Slice) -> io::Result<Offset> {
         let end = self.end().offset;
         let segments = self.segments.load();
-        let mut at = segments.partition_point(|s| s.base_offset() <= from).saturating_sub(1);
-        // What was read may begin behind a gap.
-        while let Some(segment) = segments.get(at) {
-            at += 1;
-            if std::sync::Arc::ptr_eq(segment.file(), &slice.file) {
-                let indexed = segment.indexed_offset_behind(slice.position + slice.len as u64)?;
-                let next = segments.get(at).map_or(end, |next| next.base_offset());
-                return Ok(indexed.unwrap_or(next));
-            }
-        }
-        Ok(end)
+        let Ok(at) = segments.binary_search_by_key(&slice.segment, |s| s.base_offset()) else {
+            return Ok(end);
+        };
+        let next = segments.get(at + 1).map_or(end, |next| next.base_offset());
+        let indexed = segments[at].indexed_offset_behind(slice.position + slice.len as u64)?;
+        Ok(indexed.unwrap_or(next))
     }
 }

@@ -3,9 +3,10 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +107,13 @@ pub trait File: Send + Sync {
     fn modified_ms(&self) -> io::Result<i64>;
     /// Starts writing `range` back to the disk without waiting for it.
     fn start_writeback(&self, range: Range<u64>);
-    /// The descriptor, where the file has one: for `sendfile`.
+    /// Tells the file from another one that takes its path when it is gone.
+    fn identity(&self) -> io::Result<u128>;
+    /// The file to hold for as long as it must stay open, if that is not this one.
+    fn pin(&self) -> Option<io::Result<Arc<dyn File>>> {
+        None
+    }
+    /// The descriptor, where the file has one that stays open: for `sendfile`.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
     /// Whether the byte at `at` can be read without waiting for the disk.
     fn is_resident(&self, at: u64) -> bool;
@@ -123,6 +130,11 @@ pub trait File: Send + Sync {
         }
         Ok(())
     }
+}
+
+/// The same file, open for as long as this is held, also if its name goes.
+pub fn pin(file: &Arc<dyn File>) -> io::Result<Arc<dyn File>> {
+    file.pin().unwrap_or_else(|| Ok(file.clone()))
 }
 
 /// Reads a whole file that is known to be small.
@@ -323,6 +335,14 @@ impl File for SystemFile {
                 libc::SYNC_FILE_RANGE_WRITE,
             );
         }
+    }
+
+    fn identity(&self) -> io::Result<u128> {
+        // A file system may give the same number to the next file, but not the same time.
+        let metadata = self.0.metadata()?;
+        let since_epoch = metadata.created().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+        let created_ns = since_epoch.map_or(0, |created| created.as_nanos() as u64);
+        Ok((u128::from(metadata.ino()) << 64) | u128::from(created_ns))
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

@@ -11,6 +11,7 @@ mod buffer;
 mod clock;
 pub mod disk;
 pub mod net;
+mod open_files;
 pub mod process;
 mod random;
 pub mod signal;
@@ -23,6 +24,7 @@ pub use buffer::{Buffer, BufferPool};
 pub use clock::{Clock, SystemClock};
 pub use disk::{Disk, File};
 pub use net::Network;
+pub use open_files::OpenFiles;
 pub use random::{Random, SystemRandom};
 pub use task::{Spawner, Task};
 
@@ -40,12 +42,14 @@ pub struct World {
 }
 
 impl World {
-    /// The operating system's own clock, disk, network and random.
+    /// The operating system's own clock, disk, network and random. Files take no more than half of
+    /// the descriptors that the process may have: the rest is for sockets.
     #[must_use]
     pub fn system() -> Self {
+        let files = usize::try_from(process::file_limit()).unwrap_or(usize::MAX) / 2;
         Self {
             clock: Arc::new(SystemClock::new()),
-            disk: Arc::new(disk::SystemDisk),
+            disk: Arc::new(OpenFiles::new(Arc::new(disk::SystemDisk), files)),
             network: Arc::new(net::SystemNetwork),
             random: Arc::new(SystemRandom),
         }

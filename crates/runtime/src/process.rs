@@ -13,6 +13,13 @@ pub fn raise_file_limit() -> io::Result<Option<u64>> {
     Ok(limit.maximum)
 }
 
+/// How many files and sockets the process may have open.
+#[must_use]
+pub fn file_limit() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX)
+}
+
 /// Asks the process `pid` to end (SIGTERM).
 pub fn terminate(pid: u32) -> io::Result<()> {
     let pid = rustix::process::Pid::from_raw(pid as i32)

@@ -312,6 +312,6 @@ fn aborted_in(
     from: Offset,
     slice: &Slice,
 ) -> io::Result<Vec<AbortedTransaction>> {
-    let upper = partition.log().upper_bound(from, slice)?;
+    let upper = partition.log().upper_bound(slice)?;
     partition.log().aborted_transactions(from, upper)
 }
