@@ -12,6 +12,8 @@ mod flights;
 mod install;
 mod kcat;
 mod matrix;
+mod noise;
+mod power;
 mod records;
 mod tools;
 
@@ -24,12 +26,18 @@ use std::time::SystemTime;
 use broker::{Broker, Target};
 use install::Tools;
 
-const USAGE: &str = "usage: conformance install|clients|flights|tools|all [OPTION]...
+const USAGE: &str = "usage: conformance install|clients|flights|tools|power|all [OPTION]...
   --broker PATH          start this ottla binary; target/release/ottla by default
   --kafka 3.9|4          start Apache Kafka instead, the reference
   --bootstrap HOST:PORT  use a broker that runs already
   --only NAME,NAME       clients: only these
-  --rows N               flights: only the first N rows, and no consumer is killed";
+  --rows N               flights: only the first N rows, and no consumer is killed
+  --cuts N               power: so many cuts; $OTTLA_POWER_CUTS or 3 by default
+  --seed N               power: the draws of an earlier run
+  --flush-before-ack true|false   power: only with log.flush.before.ack, or only without";
+
+/// What this machine cannot run is no success: this exit code says so, as automake's does.
+const NOT_RUN: u8 = 77;
 
 /// A suite's word for a failure: this is a program for people, who read it.
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -40,15 +48,21 @@ struct Options {
     target: Target,
     only: Option<Vec<String>>,
     rows: Option<usize>,
+    power: power::Options,
 }
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Option<Self> {
         let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/ottla");
         let target = Target::Ottla(default.into());
-        let mut options = Self { suite: args.next()?, target, only: None, rows: None };
+        let suite = args.next()?;
+        let power = power::Options::from_environment()?;
+        let mut options = Self { suite, target, only: None, rows: None, power };
         while let Some(option) = args.next() {
-            let value = args.next()?;
+            let (option, value) = match option.split_once('=') {
+                Some((option, value)) => (option.to_owned(), value.to_owned()),
+                None => (option, args.next()?),
+            };
             match option.as_str() {
                 "--broker" => options.target = Target::Ottla(value.into()),
                 "--bootstrap" => options.target = Target::Running(value),
@@ -58,6 +72,9 @@ impl Options {
                 }
                 "--only" => options.only = Some(value.split(',').map(str::to_owned).collect()),
                 "--rows" => options.rows = Some(value.parse().ok().filter(|&rows| rows > 0)?),
+                "--cuts" => options.power.cuts = value.parse().ok().filter(|&cuts| cuts > 0)?,
+                "--seed" => options.power.seed = Some(value.parse().ok()?),
+                "--flush-before-ack" => options.power.flush_before_ack = Some(value.parse().ok()?),
                 _ => return None,
             }
         }
@@ -66,13 +83,19 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let suites = ["install", "clients", "flights", "tools", "all"];
+    let suites = ["install", "clients", "flights", "tools", "power", "all"];
     let Some(options) = Options::parse(env::args().skip(1))
         .filter(|options| suites.contains(&options.suite.as_str()))
     else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
+    if options.suite == "power"
+        && let Some(what) = power::missing()
+    {
+        println!("not run: {what}");
+        return ExitCode::from(NOT_RUN);
+    }
     match run(&options) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failures) => {
@@ -87,6 +110,12 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Outcome<usize> {
+    if options.suite == "power" {
+        let Target::Ottla(binary) = &options.target else {
+            return Err("power: it has to start the broker itself, an ottla".into());
+        };
+        return power::run(binary, &options.power);
+    }
     let tools = Tools::install()?;
     if options.suite == "install" {
         return Ok(0);

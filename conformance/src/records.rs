@@ -4,6 +4,8 @@
 
 use serde_json::{Value, json};
 
+use crate::noise::Noise;
+
 /// In the order of their numbers in a batch's attributes.
 pub(crate) const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
@@ -119,27 +121,6 @@ fn sizes(codec: &str, noise: &mut Noise) -> Vec<Shape> {
         shapes.push((key("noise"), Some(noise.bytes(size)), Vec::new()));
     }
     shapes
-}
-
-/// SplitMix64: the same bytes in every run.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(length + 8);
-        while bytes.len() < length {
-            bytes.extend(self.next().to_be_bytes());
-        }
-        bytes.truncate(length);
-        bytes
-    }
 }
 
 /// Base64 with padding; null stays null.
