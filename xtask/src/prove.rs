@@ -33,6 +33,9 @@ pub(crate) fn run(root: &Path, name: &str) -> Result<(), String> {
     let line = suite.full_line(&workspace);
     println!("\n== {name}: {line}");
     let mut ran = line.run(&workspace.root, None).map_err(|e| format!("{line}: {e}"))?;
+    if let Some(lack) = &ran.not_run {
+        return Err(format!("{name} cannot run here: {lack}"));
+    }
     if suite.counts_tests() && tests_passed(&ran.output) == 0 {
         ran.failure = ran.failure.or(Some("ran no test".to_owned()));
     }
@@ -120,7 +123,7 @@ mod tests {
     fn a_report_says_what_was_run_and_keeps_the_end() {
         let output = (0..100).map(|n| format!("line {n}\n")).collect();
         let failure = Some("exit status: 1".to_owned());
-        let ran = Ran { failure, took: Duration::from_secs(61), output };
+        let ran = Ran { failure, not_run: None, took: Duration::from_secs(61), output };
         let text = report(&SUITES[0], "c0ffee", "cargo xtask tidy", "2026-01-31", "a box", &ran);
         for expected in ["c0ffee", "`cargo xtask tidy`", "2026-01-31", "a box", "61 s"] {
             assert!(text.contains(expected), "{expected} in {text}");

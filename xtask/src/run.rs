@@ -18,11 +18,17 @@ pub(crate) struct Line {
 pub(crate) struct Ran {
     /// Why it is no success, in a few words.
     pub(crate) failure: Option<String>,
+    /// What this machine lacks to run it: then it is neither a success nor a failure.
+    pub(crate) not_run: Option<String>,
     pub(crate) took: Duration,
     /// Standard output and error, as they came.
     pub(crate) output: String,
 }
 
+/// With this exit status a command says that it cannot run here (automake's convention), and why in
+/// its last line, after [`NOT_RUN`].
+const CANNOT_RUN: i32 = 77;
+const NOT_RUN: &str = "not run: ";
 /// With this exit status `timeout` says that it had to end the command.
 const TIMED_OUT: i32 = 124;
 
@@ -64,12 +70,15 @@ impl Line {
         }
         let status = child.wait()?;
         let took = started.elapsed();
+        let last = output.lines().last().and_then(|line| line.strip_prefix(NOT_RUN));
+        let not_run = last.filter(|_| status.code() == Some(CANNOT_RUN)).map(str::to_owned);
         let failure = match (status.code(), limit) {
             (Some(0), _) => None,
+            _ if not_run.is_some() => None,
             (Some(TIMED_OUT), Some(limit)) => Some(format!("over {} s", limit.as_secs())),
             _ => Some(status.to_string()),
         };
-        Ok(Ran { failure, took, output })
+        Ok(Ran { failure, not_run, took, output })
     }
 
     fn command(&self, limit: Option<Duration>) -> Command {
@@ -121,6 +130,15 @@ mod tests {
         let ran = shell("echo hello; echo $WORD >&2", 60);
         assert_eq!((ran.failure, &*ran.output), (None, "hello\nthere\n"));
         assert_eq!(shell("exit 3", 60).failure.as_deref(), Some("exit status: 3"));
+    }
+
+    #[test]
+    fn a_command_that_cannot_run_here_says_why() {
+        let ran = shell("echo some; echo not run: no such device; exit 77", 60);
+        assert_eq!((ran.failure, ran.not_run.as_deref()), (None, Some("no such device")));
+        let ran = shell("exit 77", 60);
+        assert_eq!((ran.failure.as_deref(), ran.not_run), (Some("exit status: 77"), None));
+        assert_eq!(shell("echo not run: it was; exit 0", 60).not_run, None);
     }
 
     #[test]

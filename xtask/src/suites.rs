@@ -45,7 +45,7 @@ pub(crate) const BUILD_SHARE_S: u64 = 18 * 60;
 pub(crate) const INSTALL_SHARE_S: u64 = 6 * 60;
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 10] = [
+pub(crate) const SUITES: [Suite; 11] = [
     Suite {
         name: "tidy",
         shows: "layers, banned calls, sizes, manifests and docs",
@@ -91,6 +91,15 @@ pub(crate) const SUITES: [Suite; 10] = [
         program: Program::Tests,
         args: &["--test", "it", "--no-fail-fast", "--", "kill::"],
         full_env: &[("OTTLA_KILL_ROUNDS", "20")],
+    },
+    Suite {
+        name: "power",
+        shows: "what was acknowledged is there after a power cut; proved with 50 cuts",
+        needs: Needs::Rust,
+        share_s: 45,
+        program: Program::Conformance,
+        args: &["power"],
+        full_env: &[("OTTLA_POWER_CUTS", "50")],
     },
     Suite {
         name: "hostile",

@@ -34,6 +34,7 @@ struct Row {
     took: Duration,
     share: Duration,
     failure: Option<String>,
+    not_run: Option<String>,
 }
 
 /// Runs the suites that need nothing but Rust and a C compiler, or `all`.
@@ -99,7 +100,7 @@ fn run_line(
     let ran = line.run(&workspace.root, Some(share)).map_err(|e| format!("{line}: {e}"))?;
     let none = counts_tests && tests_passed(&ran.output) == 0;
     let failure = ran.failure.or_else(|| none.then(|| "ran no test".to_owned()));
-    Ok(Row { name, took: ran.took, share, failure })
+    Ok(Row { name, took: ran.took, share, failure, not_run: ran.not_run })
 }
 
 /// The system packages that foreign clients lack on this machine.
@@ -125,8 +126,12 @@ fn system_packages() -> Result<(), String> {
 
 fn print_table(rows: &[Row]) {
     println!("\n{:<12} {:>8} {:>8}", "suite", "took s", "share s");
-    for Row { name, took, share, failure } in rows {
-        let result = failure.as_ref().map_or("ok".to_owned(), |why| format!("FAILED: {why}"));
+    for Row { name, took, share, failure, not_run } in rows {
+        let result = match (failure, not_run) {
+            (Some(why), _) => format!("FAILED: {why}"),
+            (None, Some(lack)) => format!("NOT RUN: {lack}"),
+            (None, None) => "ok".to_owned(),
+        };
         println!("{name:<12} {:>8.1} {:>8} {result}", took.as_secs_f64(), share.as_secs());
     }
 }
