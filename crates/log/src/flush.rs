@@ -5,6 +5,8 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
+use ottla_record::Offset;
+
 use crate::LogConfig;
 use crate::flusher::FlushListener;
 use crate::leader_epochs::UnwrittenEpochs;
@@ -68,11 +70,16 @@ impl Log {
         }
     }
 
-    /// Notes that the batches below `end`, which lie in `segments`, are on the disk. Returns how many
-    /// bytes of them were not before.
-    pub(crate) fn advance_flushed(&self, end: LogPosition, segments: &[Arc<Segment>]) -> u64 {
+    /// Notes that the batches below `end`, which lie in `segments`, are on the disk, unless the log was
+    /// cut since there were so many `truncations`. Returns how many bytes of them were not before.
+    pub(crate) fn advance_flushed(
+        &self,
+        end: LogPosition,
+        segments: &[Arc<Segment>],
+        truncations: u64,
+    ) -> u64 {
         let mut flushed = self.flushed.lock();
-        if end.offset <= flushed.offset {
+        if end.offset <= flushed.offset || self.truncations() != truncations {
             return 0;
         }
         let up_to_end = segments.iter().filter(|s| s.base_offset() < end.segment);
@@ -81,30 +88,38 @@ impl Log {
         bytes.saturating_sub(before.position)
     }
 
+    fn advance_recovery_point(&self, to: Offset, truncations: u64) {
+        let _flushed = self.flushed.lock();
+        if self.truncations() == truncations {
+            self.recovery_point.fetch_max(to.0, Ordering::AcqRel);
+        }
+    }
+
     /// Makes all that is in the log now durable, with what is derived from it but for the indexes of
     /// the active segment, and moves the recovery point there.
     pub fn flush(&self) -> io::Result<()> {
-        let (end, segments) = {
+        let (end, segments, truncations) = {
             // Under the lock, so that the end and the list belong together.
             let _appender = self.change()?;
-            (self.end(), self.segments.load_full())
+            (self.end(), self.segments.load_full(), self.truncations())
         };
-        self.sync_batches(end, &segments)?;
+        self.sync_batches(end, &segments, truncations)?;
         self.checkpoint()
     }
 
     /// Makes durable what is derived from the batches that are, and moves the recovery point to
     /// their end. The active segment's indexes are left to a recovery, which reads it anyway.
     pub fn checkpoint(&self) -> io::Result<()> {
-        let (flushed, segments, epochs) = {
+        let (flushed, segments, truncations, epochs) = {
             let mut appender = self.change()?;
-            (self.flushed(), self.segments.load_full(), appender.epochs.unwritten())
+            let epochs = appender.epochs.unwritten();
+            (self.flushed(), self.segments.load_full(), self.truncations(), epochs)
         };
         self.write_epochs(epochs)?;
         if self.recovery_point() < flushed.offset {
             let complete = segments.partition_point(|s| s.base_offset() < flushed.segment);
             self.seal(&segments[..complete])?;
-            self.recovery_point.fetch_max(flushed.offset.0, Ordering::AcqRel);
+            self.advance_recovery_point(flushed.offset, truncations);
         }
         Ok(())
     }
@@ -124,7 +139,7 @@ impl Log {
         self.write_epochs(epochs)?;
         let (end, segments) = (self.end(), self.segments.load_full());
         self.seal(&segments)?;
-        self.sync_batches(end, &segments)?;
+        self.sync_batches(end, &segments, self.truncations())?;
         self.recovery_point.fetch_max(end.offset.0, Ordering::AcqRel);
         Ok(())
     }
@@ -145,7 +160,12 @@ impl Log {
     }
 
     /// Makes the batches below `end` durable.
-    fn sync_batches(&self, end: LogPosition, segments: &[Arc<Segment>]) -> io::Result<()> {
+    fn sync_batches(
+        &self,
+        end: LogPosition,
+        segments: &[Arc<Segment>],
+        truncations: u64,
+    ) -> io::Result<()> {
         let flushed = self.flushed();
         if flushed.offset < end.offset {
             let unsynced = segments.iter().filter(|s| s.base_offset() >= flushed.segment);
@@ -153,7 +173,7 @@ impl Log {
             synced
                 .and_then(|()| self.volume.world.disk.sync_dir(self.dir()))
                 .inspect_err(|error| self.volume.fail(error))?;
-            self.advance_flushed(end, segments);
+            self.advance_flushed(end, segments, truncations);
             self.notify_listener();
         }
         Ok(())

@@ -61,6 +61,7 @@ struct Unflushed {
     end: LogPosition,
     segments: Vec<Arc<Segment>>,
     has_new_names: bool,
+    truncations: u64,
 }
 
 impl Queue {
@@ -121,10 +122,10 @@ impl Volume {
             None => self.sync(&unflushed).inspect_err(|error| self.fail(error)).is_err(),
         };
         let mut round = Round::default();
-        for Unflushed { log, end, segments, .. } in unflushed {
+        for Unflushed { log, end, segments, truncations, .. } in unflushed {
             if !failed {
                 round.logs += 1;
-                round.bytes += log.advance_flushed(end, &segments);
+                round.bytes += log.advance_flushed(end, &segments, truncations);
             }
             log.notify_listener();
         }
@@ -153,6 +154,7 @@ impl Unflushed {
     fn of(log: Arc<Log>) -> Self {
         // First: what is appended from here on queues the log again.
         log.is_queued.store(false, Ordering::SeqCst);
+        let truncations = log.truncations();
         let flushed = log.flushed();
         let end = log.end();
         let has_new_names = log.has_new_names.swap(false, Ordering::SeqCst);
@@ -162,7 +164,7 @@ impl Unflushed {
             true => list.iter().filter(|s| s.base_offset() >= flushed.segment).cloned().collect(),
             false => Vec::new(),
         };
-        Self { log, end, segments, has_new_names }
+        Self { log, end, segments, has_new_names, truncations }
     }
 
     fn sync_calls(&self) -> usize {

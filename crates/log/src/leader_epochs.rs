@@ -55,6 +55,13 @@ impl LeaderEpochs {
         self.is_dirty = true;
     }
 
+    /// Forgets epochs that begin at `end` or behind, where the log is cut.
+    pub(crate) fn truncate_from_end(&mut self, end: Offset) {
+        let known = self.entries.len();
+        self.entries.retain(|&(_, first)| first < end);
+        self.is_dirty |= self.entries.len() < known;
+    }
+
     /// Forgets all.
     pub(crate) fn clear(&mut self) {
         self.entries.clear();

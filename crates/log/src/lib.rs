@@ -25,6 +25,7 @@ mod retention;
 mod scan;
 mod segment;
 mod transactions;
+mod truncation;
 mod txn_index;
 mod volume;
 

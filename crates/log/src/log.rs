@@ -19,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
 
 use arc_swap::ArcSwap;
@@ -60,7 +60,9 @@ pub struct Log {
     pub(crate) has_new_names: AtomicBool,
     pub(crate) listener: OnceLock<Weak<dyn FlushListener>>,
     /// Published after the bytes it covers, and after the segment that holds them.
-    end: Mutex<LogPosition>,
+    pub(crate) end: Mutex<LogPosition>,
+    /// How often the log was cut. Changes under the lock of `flushed`.
+    pub(crate) truncations: AtomicU64,
     pub(crate) appender: Mutex<Appender>,
 }
 
@@ -251,6 +253,7 @@ impl Log {
             listener: OnceLock::new(),
             has_transactions: AtomicBool::new(appender.producers.has_transactions()),
             end: Mutex::new(loaded.end),
+            truncations: AtomicU64::new(0),
             appender: Mutex::new(appender),
         });
         if !is_flushed {

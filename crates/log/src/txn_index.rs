@@ -98,6 +98,7 @@ impl TransactionIndex {
         let (mut last, mut right) = (base.0 - 1, len.is_multiple_of(ENTRY_BYTES as u64));
         let whole = index.visit(|entry| {
             right &= entry.last_offset.0 > last
+                && entry.last_offset.0.saturating_sub(base.0) <= i64::from(i32::MAX)
                 && (0..entry.last_offset.0).contains(&entry.first_offset.0)
                 && entry.last_stable_offset.0 <= entry.last_offset.0.saturating_add(1)
                 && entry.producer_id > ProducerId::NONE;

@@ -8,8 +8,11 @@ mod golden;
 mod group_commit;
 mod manager;
 mod model;
+mod recovery;
 mod retention;
 mod timestamps;
+mod transactions;
+mod truncation;
 
 use std::collections::BTreeMap;
 use std::path::Path;
