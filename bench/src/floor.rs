@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::process::{Launch, Recipe, free_address, run_tool};
-use crate::report::{AtMost, Goal};
+use crate::report::{Goal, Limit};
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/floor/floor.c");
 
@@ -16,15 +16,15 @@ pub(crate) const GOALS: [Goal; 4] = [
     Goal {
         cell: "produce, 1 KiB records, 100 KiB",
         metric: "CPU s/GB",
-        at_most: AtMost::Times(1.6),
+        limit: Limit::MostTimes(1.6),
     },
     Goal {
         cell: "produce, 1 KiB records, 16 KiB",
         metric: "CPU s/GB",
-        at_most: AtMost::Times(1.6),
+        limit: Limit::MostTimes(1.6),
     },
-    Goal { cell: "fetch, 1 KiB records", metric: "CPU s/GB", at_most: AtMost::Times(1.6) },
-    Goal { cell: "memory", metric: "idle RSS, MiB", at_most: AtMost::Value(12.0) },
+    Goal { cell: "fetch, 1 KiB records", metric: "CPU s/GB", limit: Limit::MostTimes(1.6) },
+    Goal { cell: "memory", metric: "idle RSS, MiB", limit: Limit::Most(12.0) },
 ];
 
 /// Compiles the floor into `tools` for this machine's processor.

@@ -29,14 +29,22 @@ const JVM: [&str; 9] = [
 /// Any id will do for a cluster of one; a fixed one saves a start of the JVM.
 const CLUSTER_ID: &str = "b3R0bGEtYmVuY2gta2Fmaw";
 
-/// Fetches `version` into `tools` if it is not there yet, and configures a node with `data`.
-pub(crate) fn recipe(version: &str, tools: &Path, data: &Path) -> io::Result<Recipe> {
+/// Fetches `version` into `tools` if it is not there yet, and configures a node with `data` and
+/// with `settings` beside what is shipped.
+pub(crate) fn recipe(
+    version: &str,
+    tools: &Path,
+    data: &Path,
+    settings: &[(&str, &str)],
+) -> io::Result<Recipe> {
     let libs = fetch(version, &tools.join("kafka").join(version))?;
     let address = free_address()?;
     let data = data.join(format!("kafka-{version}"));
     let properties = data.with_extension("properties");
     fs::create_dir_all(data.parent().unwrap_or(&data))?;
-    fs::write(&properties, server_properties(address.port(), free_address()?.port(), &data))?;
+    let mut text = server_properties(address.port(), free_address()?.port(), &data);
+    text.extend(settings.iter().map(|(key, value)| format!("{key}={value}\n")));
+    fs::write(&properties, text)?;
     let mut class_path = OsString::from(libs);
     class_path.push("/*");
     let java = |jvm: &[&str], class: &str, args: &[OsString]| {

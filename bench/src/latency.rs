@@ -99,7 +99,7 @@ fn consume(
 
 /// With bounds from the start: one that grows by itself would count what it does not yet cover
 /// as the smallest value.
-fn histogram() -> io::Result<Histogram<u64>> {
+pub(crate) fn histogram() -> io::Result<Histogram<u64>> {
     Histogram::new_with_max(LONGEST.as_micros() as u64, 3).map_err(io::Error::other)
 }
 

@@ -173,8 +173,18 @@ fn invalid(error: BatchError) -> io::Error {
 /// Creates the topic and waits until its partitions can be fetched from: Metadata may name a
 /// leader that does not know yet that it is one.
 pub(crate) fn create_topic(address: SocketAddr, topic: &str, partitions: usize) -> io::Result<()> {
+    create_topic_with(address, topic, partitions, &[])
+}
+
+/// The same, with settings of its own.
+pub(crate) fn create_topic_with(
+    address: SocketAddr,
+    topic: &str,
+    partitions: usize,
+    configs: &[(&str, &str)],
+) -> io::Result<()> {
     let mut connection = Connection::open(address)?;
-    connection.create_topic(topic, partitions)?;
+    connection.create_topic(topic, partitions, configs)?;
     let created_at = Instant::now();
     for partition in 0..partitions as i32 {
         let mut probe = || {

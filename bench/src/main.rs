@@ -10,6 +10,7 @@ mod floor;
 mod kafka;
 mod latency;
 mod load;
+mod log;
 mod process;
 mod report;
 mod wire;
@@ -24,14 +25,18 @@ use std::time::Duration;
 use comparison::{Comparison, Extent};
 use process::{Launch, Recipe, free_address};
 use report::{Goal, Machine, Report};
+use serde_json::{Value, json};
 
-const USAGE: &str = "usage: ottla-bench floor|kafka [OPTION]...
+const USAGE: &str = "usage: ottla-bench floor|kafka|log [OPTION]...
   --broker PATH     the ottla binary; target/dist/ottla by default
   --repeat N        rounds that count; 5 beside the floor and 3 beside Kafka by default
   --kafka A,B       versions of Apache Kafka; 3.9.2,4.4.0 by default
   --rt              latencies under SCHED_FIFO, where permitted: for a machine with other work
   --quick           an eighth of the bytes, one round: to see that it works, not to quote
-  --out FILE        where the JSON goes";
+  --out FILE        where the JSON goes
+  --only A,B        log: these scenarios only, of disk, produce, flush, restart, segments, idle,
+                    compaction and sendfile
+  --gb N            log: what is recovered after a kill, in GB; 10 by default";
 
 /// A run ends within twelve minutes, even on a machine with much other work.
 const LONGEST: Duration = Duration::from_secs(8 * 60);
@@ -45,6 +50,10 @@ struct Options {
     real_time: bool,
     quick: bool,
     out: Option<PathBuf>,
+    /// Scenarios of `log`; all of them if empty.
+    only: Vec<String>,
+    /// What a broker recovers, in GB.
+    gigabytes: usize,
 }
 
 impl Options {
@@ -57,6 +66,8 @@ impl Options {
             real_time: false,
             quick: false,
             out: None,
+            only: Vec::new(),
+            gigabytes: 10,
         };
         while let Some(option) = args.next() {
             match option.as_str() {
@@ -66,6 +77,8 @@ impl Options {
                 "--rt" => options.real_time = true,
                 "--quick" => options.quick = true,
                 "--out" => options.out = Some(args.next()?.into()),
+                "--only" => options.only = args.next()?.split(',').map(str::to_owned).collect(),
+                "--gb" => options.gigabytes = args.next()?.parse().ok().filter(|&n| n > 0)?,
                 _ => return None,
             }
         }
@@ -86,6 +99,7 @@ fn main() -> ExitCode {
     let outcome = match options.command.as_str() {
         "floor" => beside_floor(&options, &data),
         "kafka" => beside_kafka(&options, &data),
+        "log" => log::run(&options, &data),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -114,7 +128,7 @@ fn beside_floor(options: &Options, data: &Path) -> io::Result<()> {
         latency_seconds: 5,
         real_time: options.real_time,
     };
-    let recipes = [ottla(options, data)?, floor::recipe(&tools(), data)?];
+    let recipes = [ottla(options, data, "ottla", &[])?, floor::recipe(&tools(), data)?];
     compare(options, &recipes, extent, &floor::GOALS, "floor")
 }
 
@@ -130,9 +144,9 @@ fn beside_kafka(options: &Options, data: &Path) -> io::Result<()> {
         latency_seconds: 5,
         real_time: options.real_time,
     };
-    let mut recipes = vec![ottla(options, data)?];
+    let mut recipes = vec![ottla(options, data, "ottla", &[])?];
     for version in &options.kafka {
-        recipes.push(kafka::recipe(version, &tools(), data)?);
+        recipes.push(kafka::recipe(version, &tools(), data, &[])?);
     }
     compare(options, &recipes, extent, &[], "kafka")
 }
@@ -163,34 +177,46 @@ fn compare(
         let directory = if kept { "bench/results" } else { "target/bench" };
         workspace().join(directory).join(format!("{date}-{what}.json"))
     });
+    println!("{date}: {}\n\n{}", machine.caption(), report.markdown());
+    write_json(&out, &machine, &date, report.json())
+}
+
+/// Writes what was measured, with when and where.
+fn write_json(out: &Path, machine: &Machine, date: &str, mut measured: Value) -> io::Result<()> {
+    measured["date"] = json!(date);
+    measured["machine"] = machine.json();
     if let Some(directory) = out.parent() {
         fs::create_dir_all(directory)?;
     }
-    fs::write(&out, format!("{:#}\n", report.json(&machine, &date)))?;
-    println!("{date}: {}\n\n{}", machine.caption(), report.markdown());
+    fs::write(out, format!("{measured:#}\n"))?;
     eprintln!("written to {}", out.display());
     Ok(())
 }
 
-/// Ottla, which takes its configuration keys from the environment.
-fn ottla(options: &Options, data: &Path) -> io::Result<Recipe> {
+/// Ottla with `settings`; it takes its configuration keys from the environment. `directory` under
+/// `data` is its own.
+fn ottla(
+    options: &Options,
+    data: &Path,
+    directory: &str,
+    settings: &[(&str, &str)],
+) -> io::Result<Recipe> {
     let program = fs::canonicalize(&options.broker).map_err(|error| {
         io::Error::new(error.kind(), format!("{}: {error}", options.broker.display()))
     })?;
     let address = free_address()?;
-    let data = data.join("ottla");
+    let data = data.join(directory);
+    let key = |key: &str| format!("OTTLA_{}", key.replace('.', "_").to_uppercase());
+    let mut env = vec![
+        (key("listeners"), format!("PLAINTEXT://{address}").into()),
+        (key("log.dirs"), data.clone().into()),
+    ];
+    env.extend(settings.iter().map(|&(name, value)| (key(name), value.into())));
     Ok(Recipe {
         name: "Ottla".to_owned(),
         address,
         format: None,
-        start: Launch {
-            program,
-            args: vec!["start".into()],
-            env: vec![
-                ("OTTLA_LISTENERS", format!("PLAINTEXT://{address}").into()),
-                ("OTTLA_LOG_DIRS", data.clone().into()),
-            ],
-        },
+        start: Launch { program, args: vec!["start".into()], env },
         data,
     })
 }

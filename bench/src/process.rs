@@ -1,4 +1,4 @@
-//! A broker as a process: how it is started, and what the operating system says that it costs.
+//! A broker as a process: how it is started and stopped, and what the operating system says that it costs.
 //!
 //! Owns: the child process, its data directory, readings from /proc. Must not know: loads.
 
@@ -11,10 +11,14 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::wire::Connection;
 
-/// A broker that has not answered by then has failed to start.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// A broker that has not answered by then has failed to start: recovery may take its time.
+const START_TIMEOUT: Duration = Duration::from_secs(180);
+/// One that has not ended by then was not asked in a way that it understands.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// The grain of the start-up time.
 const PROBE_INTERVAL: Duration = Duration::from_micros(500);
 /// Linux reports CPU times in hundredths of a second on every architecture.
@@ -24,7 +28,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(crate) struct Launch {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
-    pub(crate) env: Vec<(&'static str, OsString)>,
+    pub(crate) env: Vec<(String, OsString)>,
 }
 
 impl Launch {
@@ -41,7 +45,7 @@ impl Launch {
 pub(crate) struct Recipe {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
-    /// Emptied before each start.
+    /// Emptied before each first start.
     pub(crate) data: PathBuf,
     /// Run on the empty directory before the start, and not timed.
     pub(crate) format: Option<Launch>,
@@ -49,7 +53,7 @@ pub(crate) struct Recipe {
 }
 
 impl Recipe {
-    /// Starts the broker; it has answered Metadata when this returns.
+    /// Starts the broker on nothing; it has answered Metadata when this returns.
     pub(crate) fn start(&self) -> io::Result<Process> {
         match fs::remove_dir_all(&self.data) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -61,10 +65,20 @@ impl Recipe {
         {
             return Err(self.failure("could not format its storage", &output));
         }
+        self.resume()
+    }
+
+    /// Starts the broker on the data that it left; it has answered Metadata when this returns.
+    pub(crate) fn resume(&self) -> io::Result<Process> {
+        let output = self.data.with_extension("out");
         let mut command = self.start.command(&output)?;
         let spawned_at = Instant::now();
-        let mut process =
-            Process { child: command.spawn()?, address: self.address, start_up: Duration::ZERO };
+        let mut process = Process {
+            child: command.spawn()?,
+            address: self.address,
+            spawned_at,
+            start_up: Duration::ZERO,
+        };
         while !Connection::open(self.address).and_then(|mut c| c.is_ready()).unwrap_or(false) {
             if process.child.try_wait()?.is_some() {
                 return Err(self.failure("ended", &output));
@@ -90,6 +104,7 @@ impl Recipe {
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
+    pub(crate) spawned_at: Instant,
     /// From the spawn to the first answer to Metadata.
     pub(crate) start_up: Duration,
 }
@@ -129,6 +144,20 @@ impl Process {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Asks it to end and waits until it has; how long that took. To drop it is to kill it.
+    pub(crate) fn stop(mut self) -> io::Result<Duration> {
+        let asked_at = Instant::now();
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("the kernel's ids are positive"), Signal::TERM)?;
+        while self.child.try_wait()?.is_none() {
+            if asked_at.elapsed() > STOP_TIMEOUT {
+                return Err(io::Error::other(format!("not stopped after {STOP_TIMEOUT:?}")));
+            }
+            thread::sleep(PROBE_INTERVAL);
+        }
+        Ok(asked_at.elapsed())
     }
 }
 

@@ -18,16 +18,18 @@ pub(crate) struct Goal {
     /// The front of the cell's name.
     pub(crate) cell: &'static str,
     pub(crate) metric: &'static str,
-    pub(crate) at_most: AtMost,
+    pub(crate) limit: Limit,
 }
 
-/// The two kinds of goal.
+/// The kinds of goal.
 #[derive(Clone, Copy)]
-pub(crate) enum AtMost {
+pub(crate) enum Limit {
     /// As a multiple of the second broker's value.
-    Times(f64),
+    MostTimes(f64),
+    /// As a multiple of the second broker's value.
+    LeastTimes(f64),
     /// In the metric's unit.
-    Value(f64),
+    Most(f64),
 }
 
 /// The outcome of a comparison. The first broker is the one that the others are compared with.
@@ -86,11 +88,12 @@ impl Report<'_> {
             .goals
             .iter()
             .find(|goal| row.cell.starts_with(goal.cell) && row.metric == goal.metric)?;
-        let (text, got, limit) = match goal.at_most {
-            AtMost::Times(limit) => (format!("≤ {limit} ×"), *row.ratios.first()?, limit),
-            AtMost::Value(limit) => (format!("≤ {limit}"), *row.medians.first()?, limit),
-        };
-        Some((text, got? <= limit))
+        let (ratio, median) = (row.ratios.first().copied().flatten(), row.medians[0]);
+        Some(match goal.limit {
+            Limit::MostTimes(limit) => (format!("≤ {limit} ×"), ratio? <= limit),
+            Limit::LeastTimes(limit) => (format!("≥ {limit} ×"), ratio? >= limit),
+            Limit::Most(limit) => (format!("≤ {limit}"), median? <= limit),
+        })
     }
 
     /// The table in Markdown.
@@ -117,8 +120,8 @@ impl Report<'_> {
         table
     }
 
-    /// Everything: the machine, each row and each sample.
-    pub(crate) fn json(&self, machine: &Machine, date: &str) -> Value {
+    /// Each row and each sample.
+    pub(crate) fn json(&self) -> Value {
         let rows: Vec<Value> = self
             .rows()
             .iter()
@@ -140,10 +143,7 @@ impl Report<'_> {
                 })
             })
             .collect();
-        json!({
-            "date": date, "machine": machine.json(), "brokers": self.brokers,
-            "rows": rows, "samples": samples,
-        })
+        json!({ "brokers": self.brokers, "rows": rows, "samples": samples })
     }
 }
 
@@ -175,7 +175,7 @@ impl Machine {
         })
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({
             "cpu": self.cpu, "cores": self.cores, "memory_gib": self.memory_gib,
             "kernel": self.kernel, "load_before": self.load,
@@ -229,7 +229,7 @@ mod tests {
         .concat();
         let report = |limit| {
             let goals =
-                [Goal { cell: "produce", metric: "CPU s/GB", at_most: AtMost::Times(limit) }];
+                [Goal { cell: "produce", metric: "CPU s/GB", limit: Limit::MostTimes(limit) }];
             Report { brokers: vec!["Ottla", "floor"], samples: &samples, goals: &goals }.markdown()
         };
         let line = |goal| format!("| produce, large | CPU s/GB | 3.00 | 4.00 | 1.50 | {goal} |\n");

@@ -5,10 +5,11 @@
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::time::Duration;
 
 /// Longer than any answer takes; a broker that is silent for this long is an error.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Acknowledgements are small and come several at a time; records bypass this buffer.
 const RECEIVE_BUFFER_BYTES: usize = 8 << 10;
 /// Larger than any response that a load asks for.
@@ -17,10 +18,10 @@ const MAX_RESPONSE_BYTES: usize = 64 << 20;
 /// A request kind and the versions of it that this client can write and read.
 #[derive(Clone, Copy)]
 pub(crate) struct Api {
-    name: &'static str,
-    key: i16,
-    oldest: i16,
-    newest: i16,
+    pub(crate) name: &'static str,
+    pub(crate) key: i16,
+    pub(crate) oldest: i16,
+    pub(crate) newest: i16,
 }
 
 pub(crate) const PRODUCE: Api = Api { name: "Produce", key: 0, oldest: 3, newest: 3 };
@@ -94,6 +95,10 @@ impl<'a> Response<'a> {
 
     fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         Ok(self.take(N)?.try_into().expect("take returns what it was asked for"))
+    }
+
+    pub(crate) fn i8(&mut self) -> io::Result<i8> {
+        self.array().map(i8::from_be_bytes)
     }
 
     pub(crate) fn i16(&mut self) -> io::Result<i16> {
@@ -229,7 +234,7 @@ impl Connection {
     }
 
     /// The newest version of `api` that both sides speak.
-    fn version(&mut self, api: Api) -> io::Result<i16> {
+    pub(crate) fn version(&mut self, api: Api) -> io::Result<i16> {
         let mut response = self.call(Request::new(API_VERSIONS, API_VERSIONS.newest))?;
         response.no_error(API_VERSIONS.name)?;
         for _ in 0..response.length()? {
@@ -250,7 +255,12 @@ impl Connection {
     }
 
     /// Creates a topic with one replica.
-    pub(crate) fn create_topic(&mut self, topic: &str, partitions: usize) -> io::Result<()> {
+    pub(crate) fn create_topic(
+        &mut self,
+        topic: &str,
+        partitions: usize,
+        configs: &[(&str, &str)],
+    ) -> io::Result<()> {
         let version = self.version(CREATE_TOPICS)?;
         let partitions = i32::try_from(partitions).expect("few partitions");
         let mut request = Request::new(CREATE_TOPICS, version)
@@ -259,8 +269,11 @@ impl Connection {
             .i32(partitions)
             .i16(1) // replication factor
             .i32(0) // assignments
-            .i32(0) // configs
-            .i32(ANSWER_TIMEOUT.as_millis() as i32);
+            .i32(configs.len() as i32);
+        for (key, value) in configs {
+            request = request.string(key).string(value);
+        }
+        request = request.i32(ANSWER_TIMEOUT.as_millis() as i32);
         if version >= 1 {
             request = request.i8(0); // validate only
         }
@@ -291,15 +304,19 @@ impl Connection {
 
 /// A Produce of one batch to one partition with acks=-1.
 pub(crate) fn produce_request(topic: &str, partition: i32, batch: &[u8]) -> Request {
-    Request::new(PRODUCE, PRODUCE.newest)
+    produce_many_request(topic, partition..partition + 1, batch)
+}
+
+/// A Produce of the same batch to each of several partitions with acks=-1.
+pub(crate) fn produce_many_request(topic: &str, partitions: Range<i32>, batch: &[u8]) -> Request {
+    let request = Request::new(PRODUCE, PRODUCE.newest)
         .i16(-1) // no transactional id
         .i16(-1) // acks
         .i32(ANSWER_TIMEOUT.as_millis() as i32)
         .i32(1)
         .string(topic)
-        .i32(1)
-        .i32(partition)
-        .bytes(batch)
+        .i32(partitions.len() as i32);
+    partitions.fold(request, |request, partition| request.i32(partition).bytes(batch))
 }
 
 /// The base offset that the broker gave to the batch.
