@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 const USAGE: &str = "usage: ottla-bench floor|kafka|log [OPTION]...
   --broker PATH     the ottla binary; target/dist/ottla by default
   --repeat N        rounds that count; 5 beside the floor and 3 beside Kafka by default
-  --kafka A,B       versions of Apache Kafka; 3.9.2,4.4.0 by default
+  --kafka A,B       versions of Apache Kafka; 3.9.2,4.4.0 by default, for log 3.9.2 alone
   --rt              latencies under SCHED_FIFO, where permitted: for a machine with other work
   --quick           an eighth of the bytes, one round: to see that it works, not to quote
   --out FILE        where the JSON goes
@@ -46,7 +46,8 @@ struct Options {
     command: String,
     broker: PathBuf,
     repeat: Option<usize>,
-    kafka: Vec<String>,
+    /// Versions; the command knows its own.
+    kafka: Option<Vec<String>>,
     real_time: bool,
     quick: bool,
     out: Option<PathBuf>,
@@ -62,7 +63,7 @@ impl Options {
             command: args.next()?,
             broker: workspace().join("target/dist/ottla"),
             repeat: None,
-            kafka: kafka::VERSIONS.map(str::to_owned).to_vec(),
+            kafka: None,
             real_time: false,
             quick: false,
             out: None,
@@ -73,17 +74,29 @@ impl Options {
             match option.as_str() {
                 "--broker" => options.broker = args.next()?.into(),
                 "--repeat" => options.repeat = Some(args.next()?.parse().ok().filter(|&n| n > 0)?),
-                "--kafka" => options.kafka = args.next()?.split(',').map(str::to_owned).collect(),
+                "--kafka" => options.kafka = Some(list(&args.next()?)),
                 "--rt" => options.real_time = true,
                 "--quick" => options.quick = true,
                 "--out" => options.out = Some(args.next()?.into()),
-                "--only" => options.only = args.next()?.split(',').map(str::to_owned).collect(),
+                "--only" => options.only = list(&args.next()?),
                 "--gb" => options.gigabytes = args.next()?.parse().ok().filter(|&n| n > 0)?,
                 _ => return None,
             }
         }
         Some(options)
     }
+
+    /// The versions of Apache Kafka to measure, where none were named `default`.
+    fn kafka<'a>(&'a self, default: &[&'a str]) -> Vec<&'a str> {
+        match &self.kafka {
+            Some(named) => named.iter().map(String::as_str).collect(),
+            None => default.to_vec(),
+        }
+    }
+}
+
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::to_owned).collect()
 }
 
 fn main() -> ExitCode {
@@ -145,7 +158,7 @@ fn beside_kafka(options: &Options, data: &Path) -> io::Result<()> {
         real_time: options.real_time,
     };
     let mut recipes = vec![ottla(options, data, "ottla", &[])?];
-    for version in &options.kafka {
+    for version in options.kafka(&kafka::VERSIONS) {
         recipes.push(kafka::recipe(version, &tools(), data, &[])?);
     }
     compare(options, &recipes, extent, &[], "kafka")

@@ -85,6 +85,11 @@ impl Request {
 pub(crate) struct Response<'a>(&'a [u8]);
 
 impl<'a> Response<'a> {
+    /// What follows a response's header.
+    pub(crate) fn new(body: &'a [u8]) -> Self {
+        Self(body)
+    }
+
     fn take(&mut self, bytes: usize) -> io::Result<&'a [u8]> {
         let (front, rest) = self.0.split_at_checked(bytes).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, "the response ends within a field")
@@ -181,7 +186,7 @@ impl Receiver {
             self.answer.resize(size, 0);
         }
         self.stream.read_exact(&mut self.answer[..size])?;
-        let mut response = Response(&self.answer[..size]);
+        let mut response = Response::new(&self.answer[..size]);
         let (got, due) = (response.i32()?, self.next);
         if got != due {
             return Err(io::Error::other(format!("answer {got} came where {due} was due")));
@@ -388,13 +393,13 @@ mod tests {
             &[0, 0, 0, 0, 0, 0, 0, 42],                // base offset
         ]
         .concat();
-        assert_eq!(produced_offset(Response(&whole)).ok(), Some(42));
+        assert_eq!(produced_offset(Response::new(&whole)).ok(), Some(42));
         for end in 0..whole.len() {
-            assert!(produced_offset(Response(&whole[..end])).is_err(), "{end} bytes");
+            assert!(produced_offset(Response::new(&whole[..end])).is_err(), "{end} bytes");
         }
         let mut failed = whole.clone();
         failed[16] = 6;
-        let error = produced_offset(Response(&failed)).map_err(|error| error.to_string());
+        let error = produced_offset(Response::new(&failed)).map_err(|error| error.to_string());
         assert_eq!(error, Err("Produce was answered with error code 6".to_owned()));
     }
 }

@@ -109,3 +109,23 @@ pub(crate) fn set_topic_config(
     response.one()?;
     response.no_error(ALTER_CONFIGS.name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_partition_of_an_acknowledgement_counts() {
+        let partition = |error: i16, offset: i64| {
+            let time = -1_i64;
+            [&[0; 4][..], &error.to_be_bytes(), &offset.to_be_bytes(), &time.to_be_bytes()].concat()
+        };
+        let answer = |second_error| {
+            let topic = [0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 2];
+            [&topic[..], &partition(0, 15), &partition(second_error, 30)].concat()
+        };
+        let offsets = |bytes: &[u8]| produced_offsets(Response::new(bytes)).ok();
+        assert_eq!(offsets(&answer(0)), Some(vec![15, 30]));
+        assert_eq!(offsets(&answer(56)), None, "a storage error of the second partition");
+    }
+}

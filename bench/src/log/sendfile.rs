@@ -186,3 +186,21 @@ fn receive(mut sink: TcpStream, pull: Pull, bytes: usize) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_chunks_are_sent_in_each_pass() {
+        let path = std::env::temp_dir().join(format!("ottla-bench-chunks-{}", std::process::id()));
+        fs::write(&path, vec![0x5a; 2 * CHUNK + CHUNK / 2]).expect("a file to send");
+        let files = [path.clone(), path.clone()];
+        for pull in [Pull::Asked, Pull::Streamed] {
+            let (bytes, cpu_seconds) = plain(&files, pull, 3).expect("loopback carries it");
+            assert_eq!(bytes, 2 * 3 * 2 * CHUNK);
+            assert!(cpu_seconds > 0.0);
+        }
+        fs::remove_file(path).expect("its file");
+    }
+}
