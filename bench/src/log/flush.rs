@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::disk;
 use super::producer::{Stop, Turns};
 use super::{Bench, Findings, of};
-use crate::load::{create_topic, delete_topic, record_batch};
+use crate::load::{create_topic, record_batch};
 use crate::report::{Goal, Limit};
 
 const RECORD_BYTES: usize = 1024;
@@ -39,6 +39,10 @@ pub(crate) fn measure(bench: &Bench<'_>) -> io::Result<Findings> {
     let beside = bench.data.join("beside");
     fs::create_dir_all(&beside)?;
     let batch = record_batch(1, RECORD_BYTES);
+    let topic = |partitions| format!("flush-{partitions}");
+    for partitions in [1, 100, 2_000] {
+        of(&recipe, create_topic(process.address, &topic(partitions), partitions))?;
+    }
     for round in 0..bench.rounds(3) {
         for (partitions, together, interval, name) in [
             (1, 1, INTERVAL, "1,000 requests/s of 1 KiB"),
@@ -47,18 +51,15 @@ pub(crate) fn measure(bench: &Bench<'_>) -> io::Result<Findings> {
             (2_000, BURST_PARTITIONS, BURST_INTERVAL, "20 requests/s of 100 × 1 KiB"),
         ] {
             let cell = format!("acknowledged, {name}, {partitions} partitions");
-            let topic = format!("flush-{partitions}-{together}-{round}");
-            of(&recipe, create_topic(process.address, &topic, partitions))?;
             bench.settle()?;
             let alone =
                 disk::fdatasync_alone(&beside, together * batch.len(), interval, bench.seconds(3))?;
             findings.add_latencies(FDATASYNC, round, &cell, &alone);
-            let load = Turns::new(&topic, partitions, together, &batch, 1);
+            let load = Turns::new(&topic(partitions), partitions, together, &batch, 1);
             let stop = Stop::after(bench.seconds(4));
             let latencies =
                 of(&recipe, load.keep_pace(process.address, CONNECTIONS, interval, &stop))?;
             findings.add_latencies(OTTLA, round, &cell, &latencies);
-            of(&recipe, delete_topic(process.address, &topic))?;
         }
     }
     Ok(findings)
