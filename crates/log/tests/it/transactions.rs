@@ -158,7 +158,7 @@ fn aborted_transactions_are_those_that_reach_into_what_was_read() {
         let mut bytes = vec![0; slice.len];
         slice.file.read_at(&mut bytes, slice.position).unwrap();
         let next = ottla_record::batches(&bytes).map_while(Result::ok).last().unwrap();
-        let upper = log.upper_bound(Offset(from), &slice).unwrap();
+        let upper = log.upper_bound(&slice).unwrap();
         assert!((next.next_offset()..=Offset(14)).contains(&upper), "{from}: {upper}");
     }
 }
