@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ottla_record::Offset;
 
 /// Records that are known to have been in the log cannot be read any more, or it cannot be told
-/// whether they were. Nothing was changed.
+/// whether they were. No batch was cut or changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The directory of the partition.

@@ -168,8 +168,8 @@ impl Log {
     ) -> io::Result<()> {
         let flushed = self.flushed();
         if flushed.offset < end.offset {
-            let unsynced = segments.iter().filter(|s| s.base_offset() >= flushed.segment);
-            let synced: io::Result<()> = unsynced.map(|segment| segment.sync()).collect();
+            let mut unsynced = segments.iter().filter(|s| s.base_offset() >= flushed.segment);
+            let synced = unsynced.try_for_each(|segment| segment.sync());
             synced
                 .and_then(|()| self.volume.world.disk.sync_dir(self.dir()))
                 .inspect_err(|error| self.volume.fail(error))?;
