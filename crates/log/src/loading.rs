@@ -34,6 +34,9 @@ use crate::recovery::{Density, Walked};
 use crate::segment::{Segment, SegmentOptions, remove_segment_files};
 use crate::txn_index::AbortedTransaction;
 
+/// In so many bytes before a snapshot, batches are looked for that their producers may send again.
+const WINDOW_BYTES: u64 = 4 * 1024 * 1024;
+
 /// What a log begins with.
 pub(crate) struct Loaded {
     /// Ascending by base offset, never empty.
@@ -335,10 +338,43 @@ impl<'a> Loading<'a> {
                 ProducerState::from_snapshot(&read_file(&*self.options.disk, &path)?)
             {
                 self.producers = Producers { state, replayed: offset, snapshot: Some(offset) };
+                self.fill_windows(offset)?;
                 break;
             }
             warn!(path = %path.display(), "passed over a damaged producer snapshot");
         }
+        Ok(())
+    }
+
+    /// Completes the windows of the producers with the batches before the snapshot. What a producer
+    /// had in flight when this broker died, it sends again.
+    fn fill_windows(&mut self, snapshot: Offset) -> io::Result<()> {
+        if self.producers.state.len() == 0 {
+            return Ok(());
+        }
+        let before = self.segments.partition_point(|segment| segment.base_offset() < snapshot);
+        let (mut first, mut bytes) = (before, 0);
+        while first > 0 && bytes < WINDOW_BYTES {
+            first -= 1;
+            bytes += self.segments[first].size();
+        }
+        let mut seen = ProducerState::default();
+        for segment in &self.segments[first..before] {
+            let skipped = bytes.saturating_sub(WINDOW_BYTES);
+            bytes -= segment.size();
+            let start = segment.batch_start_between(0, skipped)?.unwrap_or(0);
+            let scanned = segment.scan(start, segment.size()).each(|batch| {
+                if batch.base_offset() < snapshot {
+                    seen.replay(batch, None);
+                }
+            });
+            match scanned {
+                // Damage is told where it matters.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(()),
+                scanned => scanned?,
+            }
+        }
+        self.producers.state.adopt_windows(seen);
         Ok(())
     }
 

@@ -194,6 +194,19 @@ impl ProducerState {
         })
     }
 
+    /// Takes over the windows of `seen`, which replayed the last batches that this state stands
+    /// for: a snapshot has but one batch of each producer.
+    pub(crate) fn adopt_windows(&mut self, seen: Self) {
+        for (id, seen) in seen.producers {
+            if let Some(producer) = self.producers.get_mut(&id)
+                && producer.epoch == seen.epoch
+                && producer.batches.back() == seen.batches.back()
+            {
+                producer.batches = seen.batches;
+            }
+        }
+    }
+
     fn note_end(&mut self, first: Offset, last: Offset) {
         self.ended.push_back((first, last));
         if self.ended.len() > ENDED_MAX

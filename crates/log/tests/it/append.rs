@@ -457,3 +457,26 @@ fn a_batch_is_its_header_and_payload_and_nothing_else() {
     let path = Path::new(DIR).join(format!("{:020}.log", 0));
     assert_eq!(read_file(&*machine.disk, &path).unwrap(), stored(&one, Offset(0), 0).bytes);
 }
+
+#[test]
+fn batches_that_were_in_flight_are_known_after_a_crash_also_behind_a_roll() {
+    for clean in [true, false] {
+        let machine = Machine::new(&[("segment.bytes", "600")]);
+        let log = machine.open_clean();
+        let sent: Vec<_> = (0..7).map(|n| idempotent(1, n * 2, 2)).collect();
+        let bases: Vec<_> = sent.iter().map(|batch| append(&log, batch).base_offset).collect();
+        assert!(log.segment_count() > 1, "the last five lie in more than one segment");
+        let log = if clean {
+            log.close().unwrap();
+            machine.open_clean()
+        } else {
+            machine.open_unclean()
+        };
+        for (batch, base) in sent.iter().zip(&bases).skip(2) {
+            let again = append(&log, batch);
+            assert_eq!((again.base_offset, again.duplicate), (*base, true), "clean: {clean}");
+        }
+        assert!(try_append(&log, &sent[1], 0).is_err());
+        assert!(!append(&log, &idempotent(1, 14, 1)).duplicate);
+    }
+}
