@@ -15,13 +15,13 @@ use tracing::warn;
 use crate::checkpoint::{self, TopicPartition};
 use crate::volume::Volume;
 
-const LOCK: &str = ".lock";
-const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
-const META: &str = "meta.properties";
-const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
-const LOG_START_OFFSETS: &str = "log-start-offset-checkpoint";
-const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
-const PARTITION_METADATA: &str = "partition.metadata";
+pub(crate) const LOCK: &str = ".lock";
+pub(crate) const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
+pub(crate) const META: &str = "meta.properties";
+pub(crate) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+pub(crate) const LOG_START_OFFSETS: &str = "log-start-offset-checkpoint";
+pub(crate) const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 
 /// Whose a directory is (`meta.properties`).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ mod flush;
 mod flusher;
 mod follower;
 mod index;
+pub mod inspect;
 mod leader_epochs;
 mod leftovers;
 mod loading;

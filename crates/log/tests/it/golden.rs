@@ -17,7 +17,7 @@ pub(crate) type Files = BTreeMap<PathBuf, Vec<u8>>;
 const DAY_MS: i64 = 86_400_000;
 
 /// The files of a directory, by their paths in it.
-fn files(disk: &dyn Disk, root: &Path) -> Files {
+pub(crate) fn files(disk: &dyn Disk, root: &Path) -> Files {
     let mut files = Files::new();
     let mut dirs = vec![root.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -39,7 +39,7 @@ pub(crate) fn files_of(machine: &Machine) -> Files {
     files(&*machine.disk, Path::new("/data"))
 }
 
-fn golden(name: &str) -> Files {
+pub(crate) fn golden(name: &str) -> Files {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     files(&SystemDisk, &root)
 }

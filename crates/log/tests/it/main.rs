@@ -6,6 +6,7 @@ mod crash;
 mod follower;
 mod golden;
 mod group_commit;
+mod inspect;
 mod manager;
 mod model;
 mod recovery;
