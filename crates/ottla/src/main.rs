@@ -67,6 +67,11 @@ mod tests {
             "ottla consume t --offset -5 --partition 0 -n 1",
             "ottla consume t --group g --from-beginning --exit-at-end",
             "ottla consume t --print-key --print-offset --key-separator |",
+            "ottla log dump a.log,b.index c.log --print-data-log --skip-record-metadata",
+            "ottla log dump a.log --offsets-decoder --max-message-size 5242880 --json",
+            "ottla log verify /data /data2 --shallow --json",
+            "ottla log repair /data --skip-damaged --yes",
+            "ottla log repair /data --truncate-damaged --dry-run --index-interval-bytes 1",
         ] {
             if let Err(kind) = parse(line) {
                 panic!("{line}: {kind:?}");
@@ -93,6 +98,10 @@ mod tests {
             ("ottla consume t --json --print-key", ErrorKind::ArgumentConflict),
             ("ottla stop --data-dir a --config b", ErrorKind::ArgumentConflict),
             ("ottla config show --log-format xml", ErrorKind::InvalidValue),
+            ("ottla log dump", ErrorKind::MissingRequiredArgument),
+            ("ottla log verify", ErrorKind::MissingRequiredArgument),
+            ("ottla log repair d --yes --dry-run", ErrorKind::ArgumentConflict),
+            ("ottla log repair d --skip-damaged --truncate-damaged", ErrorKind::ArgumentConflict),
         ] {
             assert_eq!(parse(line).err(), Some(expected), "{line}");
         }

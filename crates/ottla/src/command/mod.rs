@@ -2,6 +2,7 @@
 
 mod config;
 mod consume;
+mod log;
 mod produce;
 mod start;
 mod status;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Produce(produce::Produce),
     /// Print a topic's records as lines
     Consume(consume::Consume),
+    /// Look at the files of logs, check them, put them right
+    Log(log::Log),
 }
 
 impl Command {
@@ -43,6 +46,7 @@ impl Command {
             Self::Topic(topic) => block_on(topic.run()),
             Self::Produce(produce) => block_on(produce.run()),
             Self::Consume(consume) => block_on(consume.run()),
+            Self::Log(log) => log.run(),
         }
     }
 }

@@ -4,6 +4,7 @@ mod broker;
 #[path = "../../../server/tests/it/client.rs"]
 mod client;
 mod kill;
+mod log;
 #[path = "../../../server/tests/it/peer.rs"]
 #[expect(dead_code, reason = "the tests of the server need more of it")]
 mod peer;
