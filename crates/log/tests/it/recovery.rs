@@ -129,7 +129,7 @@ fn a_torn_tail_and_a_lost_write_are_cut_and_all_else_is_told_and_left_alone() {
         // The disk wrote what is behind, and not this.
         (hole(7), nothing, Cut(7)),
         (hole(7), durable(7), Cut(7)),
-        (hole(7), durable(8), Damaged(6, size, 7)),
+        (Zero { batch: 7, from: 0, bytes: 512 }, durable(8), Damaged(6, size, 7)),
         (hole(7), committed(8), Damaged(6, size, 7)),
         (hole(4), nothing, Cut(4)),
         (Zero { batch: 7, from: 0, bytes: 512 }, nothing, Cut(7)),
