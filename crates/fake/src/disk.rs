@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) image: Image,
     pub(crate) limits: Limits,
     locked: BTreeSet<PathBuf>,
+    /// Directories that cannot be reached.
+    broken: BTreeSet<PathBuf>,
     /// The disk before each change, once that is asked for.
     recording: Option<Vec<Image>>,
     pub(crate) syncs_are_held: bool,
@@ -185,13 +187,28 @@ impl FakeDisk {
         }
     }
 
+    /// Lets nothing be opened, listed or changed in the directory at `path` and below, as if another
+    /// disk was mounted there and had gone.
+    pub fn break_dir(&self, path: impl AsRef<Path>) {
+        self.state().broken.insert(path.as_ref().to_owned());
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock()
     }
 
-    /// The state for a change that may happen.
-    fn change(&self) -> io::Result<MutexGuard<'_, State>> {
-        let mut state = self.state();
+    /// The state for a look at a path.
+    fn reach(&self, path: &Path) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        match path.ancestors().any(|ancestor| state.broken.contains(ancestor)) {
+            true => Err(io::Error::other("input/output error")),
+            false => Ok(state),
+        }
+    }
+
+    /// The state for a change of a path that may happen.
+    fn change(&self, path: &Path) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.reach(path)?;
         state.spend()?;
         Ok(state)
     }
@@ -305,7 +322,7 @@ fn missing(path: &Path) -> io::Error {
 
 impl Disk for FakeDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let mut state = self.state();
+        let mut state = self.reach(path)?;
         let number = match state.image.names.find(path) {
             Some(Node::File(number)) => number,
             Some(Node::Dir(_)) => return Err(io::Error::other("is a directory")),
@@ -321,7 +338,7 @@ impl Disk for FakeDisk {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.reach(path)?;
         for path in path.ancestors().collect::<Vec<_>>().into_iter().rev() {
             if state.image.names.find(path).is_none()
                 && let Some(entry) = state.image.names.entry(path)
@@ -334,7 +351,7 @@ impl Disk for FakeDisk {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        let image = &self.state().image;
+        let image = &self.reach(path)?.image;
         let dir = image.names.find_dir(path).ok_or_else(|| missing(path))?;
         let entry = |(name, node): (&str, Node)| DirEntry {
             name: name.to_owned(),
@@ -348,7 +365,8 @@ impl Disk for FakeDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.change()?;
+        drop(self.reach(to)?);
+        let mut state = self.change(from)?;
         let names = &state.image.names;
         let old = names.find(from).and_then(|_| names.entry(from)).ok_or_else(|| missing(from))?;
         let new = names.entry(to).ok_or_else(|| missing(to))?;
@@ -357,7 +375,7 @@ impl Disk for FakeDisk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.change()?;
+        let mut state = self.change(path)?;
         let names = &state.image.names;
         match (names.find(path), names.entry(path)) {
             (Some(Node::File(_)), Some(entry)) => state.image.apply(NameChange::Remove(entry)),
@@ -373,14 +391,14 @@ impl Disk for FakeDisk {
                 false => self.remove_file(&path.join(entry.name))?,
             }
         }
-        let mut state = self.change()?;
+        let mut state = self.change(path)?;
         let entry = state.image.names.entry(path).ok_or_else(|| missing(path))?;
         state.image.apply(NameChange::Remove(entry));
         Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.change()?;
+        let mut state = self.change(path)?;
         let image = &mut state.image;
         let dir = image.names.find_dir(path).ok_or_else(|| missing(path))?;
         let (synced, unsynced) =
@@ -406,7 +424,7 @@ impl Disk for FakeDisk {
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn DirLock>, LockError> {
-        if self.state().locked.insert(path.to_owned()) {
+        if self.reach(path).map_err(LockError::Io)?.locked.insert(path.to_owned()) {
             Ok(Box::new(FakeLock { shared: self.shared.clone(), path: path.to_owned() }))
         } else {
             Err(LockError::Held { pid: None })

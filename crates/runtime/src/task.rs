@@ -120,6 +120,16 @@ pub async fn blocking<T: Send + 'static>(
     result.await.map_err(|_| io::Error::other("the thread ended without a result"))
 }
 
+/// Runs each of `jobs` on a thread of its own called `name` and waits for all of them: for a caller
+/// that may block.
+pub fn run_all(name: &str, jobs: Vec<impl FnOnce() + Send>) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        jobs.into_iter().try_for_each(|job| {
+            std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, job).map(drop)
+        })
+    })
+}
+
 /// Lets other tasks of the runtime run first.
 pub async fn yield_now() {
     tokio::task::yield_now().await;
