@@ -82,6 +82,11 @@ impl Operator<'_> {
                 && said.text.matches("\tLeader: ").count() == 3
                 && !said.has("Leader: none")
         });
+        self.step("kafka-log-dirs", &["--describe", "--topic-list", &topic], |said| {
+            let partition = |id| said.has(&format!("\"partition\":\"{topic}-{id}\""));
+            let parts = ["\"error\":null", "\"offsetLag\":0", "\"isFuture\":false"];
+            said.succeeded && (0..3).all(partition) && parts.iter().all(|part| said.has(part))
+        });
         let more = ["--alter", "--topic", &topic, "--partitions", "4"];
         self.step("kafka-topics", &more, |said| said.succeeded);
         self.step("kafka-topics", &["--describe", "--topic", &topic], |said| {
@@ -268,6 +273,7 @@ fn say(command: &mut Command, input: &str) -> Outcome<Said> {
 fn class(tool: &str, version: &str) -> &'static str {
     match (tool, version.as_bytes()[0]) {
         ("kafka-topics", _) => "org.apache.kafka.tools.TopicCommand",
+        ("kafka-log-dirs", _) => "org.apache.kafka.tools.LogDirsCommand",
         ("kafka-console-producer", b'3') => "kafka.tools.ConsoleProducer",
         ("kafka-console-producer", _) => "org.apache.kafka.tools.ConsoleProducer",
         ("kafka-console-consumer", _) => "org.apache.kafka.tools.consumer.ConsoleConsumer",

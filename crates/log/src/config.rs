@@ -47,8 +47,8 @@ keys! {
         delete_retention_ms: i64 = Key::topic("delete.retention.ms").default("86400000")
             .check(Check::AtLeast(0))
             .synonyms(&[BrokerSynonym::new("log.cleaner.delete.retention.ms")]);
-        /// How long the file of a removed segment stays on disk, in milliseconds.
-        /// Not honoured yet: the file goes at once, and who reads it reads on.
+        /// How long the files of a deleted log stay on disk, in milliseconds.
+        /// What retention deletes of a log goes at once, and who reads it reads on.
         file_delete_delay_ms: i64 = Key::topic("file.delete.delay.ms").default("60000")
             .check(Check::AtLeast(0))
             .synonyms(&[BrokerSynonym::new("log.segment.delete.delay.ms")]);

@@ -106,22 +106,28 @@ impl std::error::Error for DirectoryError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SubDirectory {
     Log(TopicPartition),
-    /// A log that was deleted when the broker stopped.
+    /// A log that was being deleted when the broker stopped.
     Deleted,
-    /// A replica that is not expected here, or half of a move: kept for the operator.
+    /// A replica that is not expected here: kept for the operator.
     SetAside,
+    /// A copy that is to take the place of the log of this partition.
+    Future(TopicPartition),
     /// Of no concern.
     Other,
 }
 
 impl SubDirectory {
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        for (suffix, kind) in
-            [("-delete", Self::Deleted), ("-stray", Self::SetAside), ("-future", Self::SetAside)]
-        {
+        for (suffix, kind) in [("-delete", Self::Deleted), ("-stray", Self::SetAside)] {
             if name.ends_with(suffix) && name.contains('.') {
                 return Some(kind);
             }
+        }
+        if let Some((live, _)) = name.strip_suffix("-future").and_then(|n| n.rsplit_once('.')) {
+            return Self::parse(live).map(|kind| match kind {
+                Self::Log(partition) => Self::Future(partition),
+                kind => kind,
+            });
         }
         if name == "remote-log-index-cache" {
             return Some(Self::Other);
@@ -136,43 +142,58 @@ impl SubDirectory {
     }
 }
 
-/// A log directory that this process holds the lock of.
+/// A log directory of this broker. It is offline if it could not be opened.
 pub struct LogDirectory {
     volume: Arc<Volume>,
+    opened: Option<Opened>,
+}
+
+/// What is known of a directory that this process holds the lock of.
+struct Opened {
     _lock: Box<dyn DirLock>,
     was_clean: bool,
+    /// It had no identity: nobody's log was ever in it.
+    is_new: bool,
     identity: Identity,
+}
+
+/// The names in a log directory.
+#[derive(Default)]
+pub(crate) struct Listing {
+    pub(crate) logs: Vec<TopicPartition>,
+    /// Logs that were being deleted when the broker stopped, by path.
+    pub(crate) deleted: Vec<PathBuf>,
+    /// Copies that were to take the place of a log, by path.
+    pub(crate) futures: Vec<(TopicPartition, PathBuf)>,
 }
 
 impl LogDirectory {
     /// Locks the directory, making it if missing, checks that it is this broker's, and takes note of
-    /// whether it was closed cleanly.
+    /// whether it was closed cleanly. If the disk refuses, the directory is offline from the start.
+    ///
+    /// # Errors
+    /// The directory is someone else's.
     pub fn open(world: &World, path: &Path, broker_id: BrokerId) -> Result<Self, DirectoryError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |error| DirectoryError::Io { path, error }
-        };
-        make_dir(&*world.disk, path).map_err(failed(path))?;
-        let lock = world.disk.lock(&path.join(LOCK)).map_err(|error| match error {
-            LockError::Held { pid } => DirectoryError::InUse { dir: path.to_owned(), pid },
-            LockError::Io(error) => failed(&path.join(LOCK))(error),
-        })?;
-        let identity = identify(world, path, broker_id)?;
-        let marker = path.join(CLEAN_MARKER);
-        let was_clean = world.disk.exists(&marker);
-        if was_clean {
-            // From here on a crash is a crash, also one while loading.
-            world.disk.remove_file(&marker).map_err(failed(&marker))?;
-            world.disk.sync_dir(path).map_err(failed(path))?;
+        let opened = Opened::new(world, path, broker_id).and_then(|opened| {
+            let failed = |error| DirectoryError::Io { path: path.to_owned(), error };
+            Ok((Volume::open(world, path).map_err(failed)?, opened))
+        });
+        match opened {
+            Ok((volume, opened)) => Ok(Self { volume, opened: Some(opened) }),
+            Err(error @ DirectoryError::Io { .. }) => {
+                let volume = Volume::offline(world, path);
+                volume.fail(&error);
+                Ok(Self { volume, opened: None })
+            }
+            Err(error) => Err(error),
         }
-        let volume = Volume::open(world, path).map_err(failed(path))?;
-        Ok(Self { volume, _lock: lock, was_clean, identity })
     }
 
-    /// The id that the directory keeps for as long as it is not wiped.
+    /// The id that the directory keeps for as long as it is not wiped; `None` if it could not be
+    /// opened.
     #[must_use]
-    pub fn id(&self) -> Uuid {
-        self.identity.directory_id
+    pub fn id(&self) -> Option<Uuid> {
+        self.opened.as_ref().map(|opened| opened.identity.directory_id)
     }
 
     /// The directory.
@@ -181,13 +202,32 @@ impl LogDirectory {
         self.volume.path()
     }
 
+    /// Why the directory is offline, if it is.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.volume.failure()
+    }
+
     /// What its logs share.
     pub(crate) fn volume(&self) -> &Arc<Volume> {
         &self.volume
     }
 
+    pub(crate) fn is_online(&self) -> bool {
+        self.failure().is_none()
+    }
+
     pub(crate) fn was_clean(&self) -> bool {
-        self.was_clean
+        self.opened.as_ref().is_some_and(|opened| opened.was_clean)
+    }
+
+    /// Whether nobody's log was ever in it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.opened.as_ref().is_some_and(|opened| opened.is_new)
+    }
+
+    fn disk(&self) -> &dyn Disk {
+        &*self.volume.world.disk
     }
 
     fn failed(&self, name: &str) -> impl FnOnce(io::Error) -> DirectoryError {
@@ -197,68 +237,77 @@ impl LogDirectory {
 
     /// Checks that the directory belongs to this cluster, or makes it so if it belongs to none.
     pub fn join(&mut self, cluster_id: &str) -> Result<(), DirectoryError> {
-        match &self.identity.cluster_id {
-            Some(found) if found == cluster_id => Ok(()),
-            Some(found) => Err(DirectoryError::Foreign {
-                dir: self.path().to_owned(),
-                key: "cluster.id",
-                found: found.clone(),
-                expected: cluster_id.to_owned(),
-            }),
-            None => {
-                self.identity.cluster_id = Some(cluster_id.to_owned());
-                write_identity(&self.volume.world, self.path(), &self.identity)
+        let dir = self.path().to_owned();
+        let Some(opened) = &mut self.opened else { return Ok(()) };
+        match &opened.identity.cluster_id {
+            Some(found) if found == cluster_id => return Ok(()),
+            Some(found) => {
+                let (found, expected) = (found.clone(), cluster_id.to_owned());
+                return Err(DirectoryError::Foreign { dir, key: "cluster.id", found, expected });
             }
+            None => opened.identity.cluster_id = Some(cluster_id.to_owned()),
+        }
+        // What is new waits to be claimed: until then nothing says that it was ever used.
+        if !opened.is_new {
+            self.write_identity();
+        }
+        Ok(())
+    }
+
+    /// Makes a new directory this broker's for good.
+    pub fn claim(&mut self) {
+        if let Some(opened) = self.opened.as_mut().filter(|opened| opened.is_new) {
+            opened.is_new = false;
+            self.write_identity();
         }
     }
 
-    /// Lists the logs, and removes those that were being deleted.
-    pub(crate) fn logs(&self) -> Result<Vec<TopicPartition>, DirectoryError> {
-        let mut logs = Vec::new();
-        for entry in self.volume.world.disk.read_dir(self.path()).map_err(self.failed(""))? {
+    fn write_identity(&self) {
+        if let Some(opened) = &self.opened
+            && let Err(error) = write_identity(&self.volume.world, self.path(), &opened.identity)
+        {
+            self.volume.fail(&error);
+        }
+    }
+
+    /// Lists what lies in the directory.
+    pub(crate) fn list(&self) -> Result<Listing, DirectoryError> {
+        let mut listing = Listing::default();
+        for entry in self.disk().read_dir(self.path()).map_err(self.failed(""))? {
             if !entry.is_dir {
                 continue;
             }
             let path = self.path().join(&entry.name);
             match SubDirectory::parse(&entry.name) {
-                Some(SubDirectory::Log(partition)) => logs.push(partition),
-                Some(SubDirectory::Deleted) => {
-                    self.volume
-                        .world
-                        .disk
-                        .remove_dir_all(&path)
-                        .map_err(self.failed(&entry.name))?;
-                }
+                Some(SubDirectory::Log(partition)) => listing.logs.push(partition),
+                Some(SubDirectory::Deleted) => listing.deleted.push(path),
+                Some(SubDirectory::Future(partition)) => listing.futures.push((partition, path)),
                 Some(SubDirectory::SetAside | SubDirectory::Other) => {}
                 None => return Err(DirectoryError::UnknownName { path }),
             }
         }
-        Ok(logs)
+        Ok(listing)
     }
 
-    pub(crate) fn read_recovery_points(&self) -> Offsets {
-        self.read_offsets(RECOVERY_POINTS).unwrap_or_else(|error| {
-            let dir = self.path().display();
-            warn!(%dir, %error, "scanning all logs: no recovery points could be read");
-            Offsets::new()
+    /// Reads what was written down of the logs in this directory.
+    ///
+    /// # Errors
+    /// The log start offsets cannot be read. Unlike the others, they cannot be found anew: deleted
+    /// records would come back.
+    pub(crate) fn read_checkpoints(&self) -> Result<Checkpoints, DirectoryError> {
+        let read = |name: &str| checkpoint::read_offsets(self.disk(), &self.path().join(name));
+        let read_or_none = |name: &str| {
+            read(name).unwrap_or_else(|error| {
+                let dir = self.path().display();
+                warn!(%dir, %error, "a checkpoint could not be read: all logs are scanned");
+                Offsets::new()
+            })
+        };
+        Ok(Checkpoints {
+            log_start_offsets: read(LOG_START_OFFSETS).map_err(self.failed(LOG_START_OFFSETS))?,
+            recovery_points: read_or_none(RECOVERY_POINTS),
+            high_watermarks: read_or_none(HIGH_WATERMARKS),
         })
-    }
-
-    pub(crate) fn read_log_start_offsets(&self) -> Result<Offsets, DirectoryError> {
-        // Unlike a recovery point, this cannot be found anew: deleted records would come back.
-        self.read_offsets(LOG_START_OFFSETS).map_err(self.failed(LOG_START_OFFSETS))
-    }
-
-    pub(crate) fn read_high_watermarks(&self) -> Offsets {
-        self.read_offsets(HIGH_WATERMARKS).unwrap_or_else(|error| {
-            let dir = self.path().display();
-            warn!(%dir, %error, "no high watermarks could be read");
-            Offsets::new()
-        })
-    }
-
-    fn read_offsets(&self, name: &str) -> io::Result<Offsets> {
-        checkpoint::read_offsets(&*self.volume.world.disk, &self.path().join(name))
     }
 
     /// Writes the checkpoints of the logs in this directory.
@@ -268,7 +317,7 @@ impl LogDirectory {
             (HIGH_WATERMARKS, &offsets.high_watermarks),
             (RECOVERY_POINTS, &offsets.recovery_points),
         ] {
-            checkpoint::write_offsets(&*self.volume.world.disk, &self.path().join(name), offsets)
+            checkpoint::write_offsets(self.disk(), &self.path().join(name), offsets)
                 .map_err(self.failed(name))?;
         }
         Ok(())
@@ -277,8 +326,32 @@ impl LogDirectory {
     /// Says that all logs were closed and need no scan.
     pub(crate) fn mark_clean(&self) -> Result<(), DirectoryError> {
         let marker = self.path().join(CLEAN_MARKER);
-        replace_file(&*self.volume.world.disk, &marker, br#"{"version":0,"brokerEpoch":-1}"#)
+        replace_file(self.disk(), &marker, br#"{"version":0,"brokerEpoch":-1}"#)
             .map_err(self.failed(CLEAN_MARKER))
+    }
+}
+
+impl Opened {
+    fn new(world: &World, path: &Path, broker_id: BrokerId) -> Result<Self, DirectoryError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |error| DirectoryError::Io { path, error }
+        };
+        make_dir(&*world.disk, path).map_err(failed(path))?;
+        let lock = world.disk.lock(&path.join(LOCK)).map_err(|error| match error {
+            LockError::Held { pid } => DirectoryError::InUse { dir: path.to_owned(), pid },
+            LockError::Io(error) => failed(&path.join(LOCK))(error),
+        })?;
+        let is_new = !world.disk.exists(&path.join(META));
+        let identity = identify(world, path, broker_id, is_new)?;
+        let marker = path.join(CLEAN_MARKER);
+        let was_clean = world.disk.exists(&marker);
+        if was_clean {
+            // From here on a crash is a crash, also one while loading.
+            world.disk.remove_file(&marker).map_err(failed(&marker))?;
+            world.disk.sync_dir(path).map_err(failed(path))?;
+        }
+        Ok(Self { _lock: lock, was_clean, is_new, identity })
     }
 }
 
@@ -291,11 +364,16 @@ pub(crate) fn make_dir(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))
 }
 
-/// Reads whose the directory is, or makes it this broker's if it is nobody's.
-fn identify(world: &World, dir: &Path, broker_id: BrokerId) -> Result<Identity, DirectoryError> {
+/// Reads whose the directory is, and gives it an id if it has none.
+fn identify(
+    world: &World,
+    dir: &Path,
+    broker_id: BrokerId,
+    is_new: bool,
+) -> Result<Identity, DirectoryError> {
     let path = dir.join(META);
     let mut found = Properties::default();
-    if world.disk.exists(&path) {
+    if !is_new {
         let bytes = read_file(&*world.disk, &path)
             .map_err(|error| DirectoryError::Io { path: path.clone(), error })?;
         found = Properties::parse(&String::from_utf8_lossy(&bytes));
@@ -316,7 +394,7 @@ fn identify(world: &World, dir: &Path, broker_id: BrokerId) -> Result<Identity, 
         cluster_id: value_of("cluster.id"),
         directory_id: known_id.unwrap_or_else(|| Uuid::from_random(world.random.bytes16())),
     };
-    if known_id.is_none() {
+    if known_id.is_none() && !is_new {
         write_identity(world, dir, &identity)?;
     }
     Ok(identity)
@@ -332,11 +410,53 @@ fn write_identity(world: &World, dir: &Path, identity: &Identity) -> Result<(), 
 pub(crate) type Offsets = BTreeMap<TopicPartition, Offset>;
 
 /// What is written down of the logs of a directory from time to time.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Checkpoints {
     pub(crate) recovery_points: Offsets,
     pub(crate) log_start_offsets: Offsets,
     pub(crate) high_watermarks: Offsets,
+}
+
+/// What the checkpoints of a directory say of one log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Noted {
+    pub(crate) recovery_point: Option<Offset>,
+    pub(crate) log_start_offset: Option<Offset>,
+    pub(crate) high_watermark: Option<Offset>,
+}
+
+impl Noted {
+    /// The greatest offset that the log is known to have reached.
+    pub(crate) fn reached(&self) -> Offset {
+        let offsets = [self.recovery_point, self.log_start_offset, self.high_watermark];
+        offsets.into_iter().flatten().max().unwrap_or_default()
+    }
+}
+
+impl Checkpoints {
+    pub(crate) fn of(&self, partition: &TopicPartition) -> Noted {
+        Noted {
+            recovery_point: self.recovery_points.get(partition).copied(),
+            log_start_offset: self.log_start_offsets.get(partition).copied(),
+            high_watermark: self.high_watermarks.get(partition).copied(),
+        }
+    }
+
+    /// All partitions that something is said of.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
+        let offsets = [&self.recovery_points, &self.log_start_offsets, &self.high_watermarks];
+        offsets.into_iter().flat_map(Offsets::keys)
+    }
+
+    pub(crate) fn note(&mut self, partition: &TopicPartition, noted: Noted) {
+        for (offsets, offset) in [
+            (&mut self.recovery_points, noted.recovery_point),
+            (&mut self.log_start_offsets, noted.log_start_offset),
+            (&mut self.high_watermarks, noted.high_watermark),
+        ] {
+            offsets.extend(offset.map(|offset| (partition.clone(), offset)));
+        }
+    }
 }
 
 /// Reads the topic id of the log in `dir` (`partition.metadata`), if it has one.
@@ -377,7 +497,8 @@ mod tests {
         let suffixed = |suffix| SubDirectory::parse(&format!("a-b-3.{uuid}-{suffix}"));
         assert_eq!(suffixed("delete"), Some(SubDirectory::Deleted));
         assert_eq!(suffixed("stray"), Some(SubDirectory::SetAside));
-        assert_eq!(suffixed("future"), Some(SubDirectory::SetAside));
+        let future = SubDirectory::Future(TopicPartition::new("a-b", 3));
+        assert_eq!(suffixed("future"), Some(future));
         assert_eq!(SubDirectory::parse("__cluster_metadata-0"), Some(SubDirectory::Other));
         for bad in ["photos", "-1", "a-", "a--1x", "a-99999999999"] {
             assert_eq!(SubDirectory::parse(bad), None, "{bad}");

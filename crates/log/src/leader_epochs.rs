@@ -106,6 +106,12 @@ impl LeaderEpochs {
         Some(self.entries[above.checked_sub(1)?].0)
     }
 
+    /// Takes over the history of the same log in another directory.
+    pub(crate) fn take_over(&mut self, other: &Self) {
+        self.entries.clone_from(&other.entries);
+        self.is_dirty = true;
+    }
+
     /// Forgets what lies outside of the log, which was found to have `start..end`. What the file has
     /// too many is forgotten again when the log is loaded.
     pub(crate) fn clamp(&mut self, start: Offset, end: Offset) {

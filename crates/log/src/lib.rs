@@ -7,6 +7,7 @@
 mod checkpoint;
 mod config;
 mod damage;
+mod deletion;
 mod directory;
 mod flush;
 mod flusher;
@@ -19,6 +20,9 @@ mod loading;
 mod log;
 mod lookup;
 mod manager;
+mod moving;
+mod opening;
+mod placement;
 mod producer_state;
 mod read;
 mod recovery;
@@ -39,7 +43,9 @@ pub use follower::FollowerAppendError;
 pub use log::{
     AppendError, Appended, Log, LogPosition, Opening, ReadError, Slice, TimestampedOffset,
 };
-pub use manager::{DirectoryUsage, LogManager};
+pub use manager::{DirectoryUsage, LogManager, LogUsage, Unavailable};
+pub use moving::{MoveError, MoveStep};
+pub use opening::OpenOptions;
 pub use producer_state::{Duplicate, SequenceError};
 pub use txn_index::AbortedTransaction;
 pub use volume::Volume;

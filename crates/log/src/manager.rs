@@ -4,6 +4,7 @@
 //! Must not know: replicas, who leads.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,29 +13,82 @@ use ottla_record::{Offset, Uuid};
 use ottla_runtime::World;
 use ottla_runtime::disk::Space;
 use parking_lot::Mutex;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::LogConfig;
 use crate::checkpoint::TopicPartition;
-use crate::directory::{Checkpoints, DirectoryError, LogDirectory, read_topic_id, write_topic_id};
+use crate::deletion::Deletions;
+use crate::directory::{Checkpoints, DirectoryError, LogDirectory, Noted, write_topic_id};
 use crate::log::{Log, Opening};
+use crate::moving::Moves;
+use crate::opening::{self, OpenOptions};
+use crate::placement::{self, Candidate};
 use crate::volume::Volume;
 
 /// The logs of one broker.
 pub struct LogManager {
-    world: World,
-    directories: Vec<LogDirectory>,
-    logs: Mutex<BTreeMap<TopicPartition, Placed>>,
+    pub(crate) world: World,
+    pub(crate) directories: Vec<LogDirectory>,
+    pub(crate) logs: Mutex<Logs>,
+    pub(crate) moves: Moves,
+    pub(crate) deletions: Deletions,
     /// Held while checkpoints are gathered and written, so that none replaces a newer one.
     checkpointing: Mutex<()>,
 }
 
+/// Where each log lies.
+#[derive(Default)]
+pub(crate) struct Logs {
+    pub(crate) placed: BTreeMap<TopicPartition, Placed>,
+    pub(crate) offline: BTreeMap<TopicPartition, Offline>,
+    /// The directory that a partition is to lie in once it has a log (KIP-113), by index.
+    pub(crate) preferred: BTreeMap<TopicPartition, usize>,
+}
+
 #[derive(Clone)]
-struct Placed {
-    log: Arc<Log>,
-    topic_id: Option<Uuid>,
+pub(crate) struct Placed {
+    pub(crate) log: Arc<Log>,
+    pub(crate) topic_id: Option<Uuid>,
     /// Index into `directories`.
-    directory: usize,
+    pub(crate) directory: usize,
+}
+
+/// A log that is not served until someone has looked at it.
+#[derive(Clone, Debug)]
+pub(crate) struct Offline {
+    /// Index of the directory that it lies in, or lay in.
+    pub(crate) directory: usize,
+    /// Its own directory; `None` if it is missing.
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) reason: Arc<str>,
+    /// What is known of it stays in the checkpoints.
+    pub(crate) noted: Noted,
+}
+
+/// Why a partition has no log.
+#[derive(Debug)]
+pub enum Unavailable {
+    /// Its log is damaged or missing, or its directory does not work.
+    Offline(Arc<str>),
+    /// It could not be made.
+    Io(io::Error),
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offline(reason) => reason.fmt(f),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+impl From<io::Error> for Unavailable {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// What a log directory holds, for `DescribeLogDirs`.
@@ -42,70 +96,115 @@ struct Placed {
 pub struct DirectoryUsage {
     /// The directory.
     pub path: PathBuf,
-    /// Its logs with their sizes in bytes.
-    pub logs: Vec<(TopicPartition, u64)>,
+    /// Why it is offline, if it is.
+    pub failure: Option<String>,
+    /// Its logs, by partition.
+    pub logs: Vec<LogUsage>,
     /// The room on its file system; `None` if the system does not tell.
     pub space: Option<Space>,
+}
+
+/// What one log takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogUsage {
+    /// Whose log it is.
+    pub partition: TopicPartition,
+    /// Its size in bytes.
+    pub size: u64,
+    /// How many offsets it is behind the log that it is to take the place of (KIP-113).
+    pub lag: i64,
+    /// It is a copy on its way to this directory.
+    pub is_future: bool,
 }
 
 impl LogManager {
     /// Opens all logs in the directories and writes the checkpoints anew, without logs that are no
     /// more. `config_of` gives the settings of a topic.
+    ///
+    /// # Errors
+    /// What lies in a directory is not to be understood. A log that cannot be served, or a directory
+    /// that the disk refuses, is no error: they are offline.
     pub fn open(
         world: &World,
-        directories: Vec<LogDirectory>,
-        config_of: impl Fn(&str) -> Arc<LogConfig>,
+        mut directories: Vec<LogDirectory>,
+        options: OpenOptions<'_>,
+        config_of: impl Fn(&str) -> Arc<LogConfig> + Sync,
     ) -> Result<Self, DirectoryError> {
-        let mut logs = BTreeMap::new();
-        for (index, directory) in directories.iter().enumerate() {
-            let started = world.clock.elapsed();
-            for (partition, placed) in load(world, directory, index, &config_of)? {
-                if let Some(twin) = logs.get(&partition).map(|p: &Placed| p.log.dir().to_owned()) {
-                    let path = placed.log.dir().to_owned();
-                    let message = format!("{partition} lies in {} too", twin.display());
-                    return Err(DirectoryError::Io { path, error: io::Error::other(message) });
-                }
-                logs.insert(partition, placed);
-            }
-            let (dir, clean) = (directory.path().display(), directory.was_clean());
-            let took = world.clock.elapsed().saturating_sub(started);
-            info!(%dir, logs = logs.len(), clean, ?took, "loaded log directory");
-        }
-        let (logs, checkpointing) = (Mutex::new(logs), Mutex::new(()));
-        let manager = Self { world: world.clone(), directories, logs, checkpointing };
-        manager.write_checkpoints()?;
+        let opened = opening::open_all(world, &mut directories, options, &config_of)?;
+        let (placed, offline) = (opened.placed, opened.offline);
+        let logs = Logs { placed, offline, preferred: BTreeMap::new() };
+        let manager = Self {
+            world: world.clone(),
+            directories,
+            logs: Mutex::new(logs),
+            moves: Moves::default(),
+            deletions: Deletions::default(),
+            checkpointing: Mutex::new(()),
+        };
+        manager.clear_leftovers(opened.leftovers, opened.twins);
+        manager.resume_moves(opened.moving);
+        // A directory that refuses is offline by now, and says so itself.
+        let _ = manager.write_checkpoints();
         Ok(manager)
+    }
+
+    /// The directories that are offline, with the reason.
+    #[must_use]
+    pub fn failures(&self) -> Vec<(PathBuf, String)> {
+        let failure = |d: &LogDirectory| Some((d.path().to_owned(), d.failure()?.to_owned()));
+        self.directories.iter().filter_map(failure).collect()
     }
 
     /// The log of a partition.
     #[must_use]
     pub fn get(&self, partition: &TopicPartition) -> Option<Arc<Log>> {
-        self.logs.lock().get(partition).map(|placed| placed.log.clone())
+        self.logs.lock().placed.get(partition).map(|placed| placed.log.clone())
     }
 
     /// All partitions that have a log, with the topic id that their directory bears.
     #[must_use]
     pub fn partitions(&self) -> Vec<(TopicPartition, Option<Uuid>)> {
-        self.logs.lock().iter().map(|(p, placed)| (p.clone(), placed.topic_id)).collect()
+        self.logs.lock().placed.iter().map(|(p, placed)| (p.clone(), placed.topic_id)).collect()
     }
 
-    /// The log of a partition, made in the directory with the fewest logs if there is none.
+    /// The partitions of a topic, also those whose log is offline.
+    #[must_use]
+    pub fn of_topic(&self, topic: &str) -> Vec<TopicPartition> {
+        let logs = self.logs.lock();
+        let all = logs.placed.keys().chain(logs.offline.keys());
+        all.filter(|partition| partition.topic == topic).cloned().collect()
+    }
+
+    /// The partitions whose log is damaged or missing, with the reason.
+    #[must_use]
+    pub fn offline(&self) -> Vec<(TopicPartition, Arc<str>)> {
+        self.logs.lock().offline.iter().map(|(p, log)| (p.clone(), log.reason.clone())).collect()
+    }
+
+    /// The log of a partition. One that was never made is made, in the preferred directory or in
+    /// that with the fewest logs.
+    ///
+    /// # Errors
+    /// The partition's log is offline, or it could not be made.
     pub fn get_or_create(
         &self,
         partition: &TopicPartition,
         topic_id: Uuid,
         config: Arc<LogConfig>,
-    ) -> io::Result<Arc<Log>> {
+    ) -> Result<Arc<Log>, Unavailable> {
         let mut logs = self.logs.lock();
-        if let Some(placed) = logs.get_mut(partition) {
+        if let Some(offline) = logs.offline.get(partition) {
+            return Err(Unavailable::Offline(offline.reason.clone()));
+        }
+        if let Some(placed) = logs.placed.get_mut(partition) {
             if placed.topic_id.is_none() {
                 write_topic_id(&self.world, placed.log.dir(), topic_id)?;
                 placed.topic_id = Some(topic_id);
             }
             return Ok(placed.log.clone());
         }
-        let load = |index: &usize| logs.values().filter(|p| p.directory == *index).count();
-        let directory = (0..self.directories.len()).min_by_key(load).unwrap_or(0);
+        let preferred = logs.preferred.get(partition).copied();
+        let directory = self.choose_directory(&logs, preferred)?;
         let dir = self.directories[directory].path().join(partition.to_string());
         let opening = Opening {
             clean: false,
@@ -113,17 +212,26 @@ impl LogManager {
             log_start_offset: Offset::ZERO,
             high_watermark: Offset::ZERO,
         };
-        let log = Log::open(self.directories[directory].volume(), &dir, config, opening)?;
+        let log = Log::open(self.directories[directory].volume(), &dir, config, opening)
+            .map_err(io::Error::from)?;
         write_topic_id(&self.world, &dir, topic_id)?;
         let placed = Placed { log: log.clone(), topic_id: Some(topic_id), directory };
-        logs.insert(partition.clone(), placed);
+        logs.placed.insert(partition.clone(), placed);
+        logs.preferred.remove(partition);
         Ok(log)
     }
 
-    /// Deletes a partition's log. It is gone at once; readers that hold it go on reading.
-    pub fn delete(&self, partition: &TopicPartition) -> io::Result<()> {
-        let Some(renamed) = self.take_out(partition, "delete")? else { return Ok(()) };
-        self.world.disk.remove_dir_all(&renamed)
+    fn choose_directory(&self, logs: &Logs, preferred: Option<usize>) -> io::Result<usize> {
+        let mut counts = vec![0; self.directories.len()];
+        logs.placed.values().for_each(|placed| counts[placed.directory] += 1);
+        self.moves.targets().into_iter().for_each(|directory| counts[directory] += 1);
+        let candidate = |(directory, logs): (&LogDirectory, usize)| {
+            let space = self.world.disk.space(directory.path()).ok();
+            directory.is_online().then_some(Candidate { logs, space })
+        };
+        let candidates: Vec<_> = self.directories.iter().zip(counts).map(candidate).collect();
+        placement::choose(&candidates, preferred)
+            .ok_or_else(|| io::Error::other("all log directories are offline"))
     }
 
     /// Takes a log out of service without deleting it: its directory gets the suffix `-stray`.
@@ -136,25 +244,53 @@ impl LogManager {
     }
 
     /// Takes a log off the list, its directory out of the way and its offsets from the checkpoints:
-    /// they would be believed of another log of that name. Returns the new path.
-    fn take_out(&self, partition: &TopicPartition, suffix: &str) -> io::Result<Option<PathBuf>> {
+    /// they would be believed of another log of that name. Returns the new path, if there is one.
+    pub(crate) fn take_out(
+        &self,
+        partition: &TopicPartition,
+        suffix: &str,
+    ) -> io::Result<Option<PathBuf>> {
         let renamed = {
             let mut logs = self.logs.lock();
-            let Some(placed) = logs.get(partition) else { return Ok(None) };
-            placed.log.retire();
-            let directory = self.directories[placed.directory].path();
-            let renamed = directory.join(self.unique_name(partition, suffix));
-            self.world.disk.rename(placed.log.dir(), &renamed)?;
-            self.world.disk.sync_dir(directory)?;
-            logs.remove(partition);
+            logs.preferred.remove(partition);
+            let (directory, path) = match (logs.placed.get(partition), logs.offline.get(partition))
+            {
+                (Some(placed), _) => {
+                    placed.log.retire();
+                    (placed.directory, Some(placed.log.dir().to_owned()))
+                }
+                (None, Some(offline)) => (offline.directory, offline.path.clone()),
+                (None, None) => return Ok(None),
+            };
+            let directory = &self.directories[directory];
+            // What lies on a disk that does not answer is found as a stray when it does.
+            let path = path.filter(|_| directory.is_online());
+            let renamed =
+                path.map(|path| self.rename_away(&path, partition, suffix)).transpose()?;
+            logs.placed.remove(partition);
+            logs.offline.remove(partition);
             renamed
         };
         self.write_checkpoints().map_err(io::Error::other)?;
-        Ok(Some(renamed))
+        Ok(renamed)
+    }
+
+    /// Gives a log's directory a name under which it is not opened. Returns the new path.
+    pub(crate) fn rename_away(
+        &self,
+        path: &Path,
+        partition: &TopicPartition,
+        suffix: &str,
+    ) -> io::Result<PathBuf> {
+        let parent = path.parent().unwrap_or(path);
+        let renamed = parent.join(self.unique_name(partition, suffix));
+        self.world.disk.rename(path, &renamed)?;
+        self.world.disk.sync_dir(parent)?;
+        Ok(renamed)
     }
 
     /// `<topic>-<partition>.<32 hex digits>-<suffix>`, with as much of the topic as fits.
-    fn unique_name(&self, partition: &TopicPartition, suffix: &str) -> String {
+    pub(crate) fn unique_name(&self, partition: &TopicPartition, suffix: &str) -> String {
         let id: String =
             self.world.random.bytes16().iter().map(|byte| format!("{byte:02x}")).collect();
         let tail = format!("-{}.{id}-{suffix}", partition.partition);
@@ -165,11 +301,12 @@ impl LogManager {
 
     /// Puts other settings in force for all logs of a topic.
     pub fn set_config(&self, topic: &str, config: &Arc<LogConfig>) {
-        for (partition, placed) in self.logs.lock().iter() {
-            if partition.topic == topic {
-                placed.log.set_config(config.clone());
-            }
+        let logs = self.logs.lock();
+        for (_, placed) in logs.placed.iter().filter(|(p, _)| p.topic == topic) {
+            placed.log.set_config(config.clone());
         }
+        drop(logs);
+        self.moves.set_config(topic, config);
     }
 
     /// Removes what retention allows to go. A log whose disk refuses is reported and left for the
@@ -177,7 +314,9 @@ impl LogManager {
     pub fn delete_old_segments(&self) {
         for (partition, placed) in self.snapshot() {
             let log = &placed.log;
-            if let Err(error) = log.delete_old_segments(log.flushed().offset) {
+            if self.directories[placed.directory].is_online()
+                && let Err(error) = log.delete_old_segments(log.flushed().offset)
+            {
                 error!(%partition, %error, "could not delete old segments");
             }
         }
@@ -198,8 +337,13 @@ impl LogManager {
 
     fn checkpoint_after(&self, step: fn(&Log) -> io::Result<()>) -> Result<(), DirectoryError> {
         let mut stepped = Ok(());
-        for (_, Placed { log, .. }) in self.snapshot() {
-            if let Err(error) = step(&log) {
+        for (partition, Placed { log, directory, .. }) in self.snapshot() {
+            // One that was deleted or moved since is of no concern.
+            let is_there = || self.get(&partition).is_some_and(|now| Arc::ptr_eq(&now, &log));
+            if self.directories[directory].is_online()
+                && let Err(error) = step(&log)
+                && is_there()
+            {
                 stepped = stepped.and(Err(io_error(log.dir(), error)));
             }
         }
@@ -220,84 +364,91 @@ impl LogManager {
         self.directories.iter().map(|directory| directory.volume().clone()).collect()
     }
 
-    /// Writes the checkpoints as things stand: log start offsets, recovery points, high watermarks.
+    /// Writes the checkpoints as things stand: log start offsets, recovery points, high watermarks. A
+    /// directory that refuses goes offline and does not keep the others from it; but one that is full
+    /// has its old checkpoints, which are right, though there is more to scan after them.
     pub fn write_checkpoints(&self) -> Result<(), DirectoryError> {
         let _checkpointing = self.checkpointing.lock();
-        let logs = self.snapshot();
-        for (index, directory) in self.directories.iter().enumerate() {
-            let mut offsets = Checkpoints::default();
-            for (partition, Placed { log, .. }) in logs.iter().filter(|(_, p)| p.directory == index)
-            {
-                offsets.recovery_points.insert(partition.clone(), log.recovery_point());
+        let mut checkpoints = vec![Checkpoints::default(); self.directories.len()];
+        for (partition, Placed { log, directory, .. }) in self.snapshot() {
+            let start = log.log_start_offset();
+            let noted = Noted {
+                recovery_point: Some(log.recovery_point()),
+                log_start_offset: Some(start).filter(|&start| start > log.first_base_offset()),
                 // A log that ends below its high watermark is damaged: so it is what no crash takes.
-                offsets.high_watermarks.insert(partition.clone(), log.flushed().offset);
-                let start = log.log_start_offset();
-                if start > log.first_base_offset() {
-                    offsets.log_start_offsets.insert(partition.clone(), start);
-                }
-            }
-            directory.write_checkpoints(&offsets)?;
+                high_watermark: Some(log.flushed().offset),
+            };
+            checkpoints[directory].note(&partition, noted);
         }
-        Ok(())
+        for (partition, offline) in &self.logs.lock().offline {
+            checkpoints[offline.directory].note(partition, offline.noted);
+        }
+        self.moves.note(&mut checkpoints);
+        let mut written = Ok(());
+        for (directory, checkpoints) in self.directories.iter().zip(&checkpoints) {
+            if directory.is_online()
+                && let Err(error) = directory.write_checkpoints(checkpoints)
+            {
+                if !is_full(&error) {
+                    directory.volume().fail(&error);
+                }
+                written = written.and(Err(error));
+            }
+        }
+        written
     }
 
-    /// Closes all logs and says so on the disk. Nothing may be appended afterwards.
+    /// Closes all logs and says so on the disk, but not of a directory that has a log which could
+    /// not be opened or closed. Nothing may be appended afterwards.
     pub fn close(&self) -> Result<(), DirectoryError> {
-        for (_, Placed { log, .. }) in self.snapshot() {
-            log.close().map_err(|error| io_error(log.dir(), error))?;
+        let mut closed = Ok(());
+        let mut is_clean: Vec<bool> =
+            self.directories.iter().map(LogDirectory::is_online).collect();
+        self.logs.lock().offline.values().for_each(|log| is_clean[log.directory] = false);
+        for (_, Placed { log, directory, .. }) in self.snapshot() {
+            if self.directories[directory].is_online()
+                && let Err(error) = log.close()
+            {
+                is_clean[directory] = false;
+                closed = closed.and(Err(io_error(log.dir(), error)));
+            }
         }
-        self.write_checkpoints()?;
-        self.directories.iter().try_for_each(LogDirectory::mark_clean)
+        closed = self.write_checkpoints().and(closed);
+        for (directory, _) in self.directories.iter().zip(is_clean).filter(|(_, clean)| *clean) {
+            if directory.is_online() {
+                closed = directory.mark_clean().and(closed);
+            }
+        }
+        closed
     }
 
     /// What lies where.
     #[must_use]
     pub fn usage(&self) -> Vec<DirectoryUsage> {
-        let logs = self.snapshot();
-        let usage = |(index, directory): (usize, &LogDirectory)| DirectoryUsage {
+        let mut logs = vec![Vec::new(); self.directories.len()];
+        for (partition, Placed { log, directory, .. }) in self.snapshot() {
+            let size = log.size_in_bytes();
+            logs[directory].push(LogUsage { partition, size, lag: 0, is_future: false });
+        }
+        for (directory, usage) in self.moves.usage() {
+            logs[directory].push(usage);
+        }
+        let usage = |(directory, logs): (&LogDirectory, Vec<LogUsage>)| DirectoryUsage {
             path: directory.path().to_owned(),
+            failure: directory.failure().map(str::to_owned),
             space: self.world.disk.space(directory.path()).ok(),
-            logs: logs
-                .iter()
-                .filter(|(_, placed)| placed.directory == index)
-                .map(|(partition, placed)| (partition.clone(), placed.log.size_in_bytes()))
-                .collect(),
+            logs: if directory.is_online() { logs } else { Vec::new() },
         };
-        self.directories.iter().enumerate().map(usage).collect()
+        self.directories.iter().zip(logs).map(usage).collect()
     }
 
     fn snapshot(&self) -> Vec<(TopicPartition, Placed)> {
-        self.logs.lock().iter().map(|(p, placed)| (p.clone(), placed.clone())).collect()
+        self.logs.lock().placed.iter().map(|(p, placed)| (p.clone(), placed.clone())).collect()
     }
 }
 
-fn load(
-    world: &World,
-    directory: &LogDirectory,
-    index: usize,
-    config_of: &impl Fn(&str) -> Arc<LogConfig>,
-) -> Result<Vec<(TopicPartition, Placed)>, DirectoryError> {
-    let recovery_points = directory.read_recovery_points();
-    let log_start_offsets = directory.read_log_start_offsets()?;
-    let high_watermarks = directory.read_high_watermarks();
-    let mut loaded = Vec::new();
-    for partition in directory.logs()? {
-        let dir = directory.path().join(partition.to_string());
-        let failed = |error| io_error(&dir, error);
-        let topic_id = read_topic_id(world, &dir).map_err(failed)?;
-        let opening = Opening {
-            clean: directory.was_clean(),
-            recovery_point: recovery_points.get(&partition).copied().unwrap_or_default(),
-            log_start_offset: log_start_offsets.get(&partition).copied().unwrap_or_default(),
-            high_watermark: high_watermarks.get(&partition).copied().unwrap_or_default(),
-        };
-        let failed = |error| io_error(&dir, error);
-        let config = config_of(&partition.topic);
-        let log = Log::open(directory.volume(), &dir, config, opening)
-            .map_err(|error| failed(error.into()))?;
-        loaded.push((partition, Placed { log, topic_id, directory: index }));
-    }
-    Ok(loaded)
+fn is_full(error: &DirectoryError) -> bool {
+    matches!(error, DirectoryError::Io { error, .. } if error.kind() == io::ErrorKind::StorageFull)
 }
 
 fn io_error(path: &Path, error: io::Error) -> DirectoryError {

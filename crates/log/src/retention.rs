@@ -19,7 +19,7 @@ impl Log {
         self.raise_log_start_offset(&mut appender, offset.min(self.end().offset))
     }
 
-    fn raise_log_start_offset(&self, appender: &mut Appender, offset: Offset) -> Offset {
+    pub(crate) fn raise_log_start_offset(&self, appender: &mut Appender, offset: Offset) -> Offset {
         self.log_start_offset.fetch_max(offset.0, Ordering::AcqRel);
         let start = self.log_start_offset();
         appender.epochs.truncate_from_start(start);

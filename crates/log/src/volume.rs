@@ -33,11 +33,19 @@ const MIN_FREE_PART: u64 = 50;
 impl Volume {
     /// The log directory at `path`, which must be there.
     pub fn open(world: &World, path: &Path) -> io::Result<Arc<Self>> {
-        let file_system = world.disk.file_system(path)?;
+        Ok(Self::on(world.disk.file_system(path)?, world, path))
+    }
+
+    /// A log directory that cannot be reached. The caller fails it with the reason.
+    pub(crate) fn offline(world: &World, path: &Path) -> Arc<Self> {
+        Self::on(Box::new(Unreachable), world, path)
+    }
+
+    fn on(file_system: Box<dyn FileSystem>, world: &World, path: &Path) -> Arc<Self> {
         let (world, path) = (world.clone(), path.to_owned());
         let (queue, failure) = (Queue::default(), OnceLock::new());
         let is_full = AtomicBool::new(false);
-        Ok(Arc::new(Self { world, path, file_system, queue, failure, is_full }))
+        Arc::new(Self { world, path, file_system, queue, failure, is_full })
     }
 
     /// The log directory.
@@ -97,5 +105,14 @@ impl Volume {
                 Err(io::Error::other(format!("log directory {dir} is offline: {reason}")))
             }
         }
+    }
+}
+
+/// The file system of a directory that could not be opened.
+struct Unreachable;
+
+impl FileSystem for Unreachable {
+    fn sync(&self) -> io::Result<()> {
+        Err(io::Error::other("the directory could not be opened"))
     }
 }

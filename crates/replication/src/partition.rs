@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use arc_swap::ArcSwap;
 use ottla_log::{
     AppendError, Appended, FlushListener, Log, LogPosition, ReadError, Slice, TopicPartition,
 };
@@ -25,7 +26,8 @@ pub struct Partition {
     name: TopicPartition,
     topic_id: Uuid,
     leader_epoch: LeaderEpoch,
-    log: Arc<Log>,
+    /// Replaced under the lock of the high watermark, whose position is one in this log.
+    log: ArcSwap<Log>,
     /// It never goes back, also not when the topic is told to wait for the disk from now on.
     high_watermark: Mutex<LogPosition>,
     /// Set when the topic was deleted; whoever holds the partition still must let go.
@@ -68,10 +70,17 @@ impl Partition {
             true => log.flushed(),
             false => log.end(),
         });
-        let partition =
-            Arc::new(Self { name, topic_id, leader_epoch, log, high_watermark, gone, watches });
+        let partition = Arc::new(Self {
+            name,
+            topic_id,
+            leader_epoch,
+            log: ArcSwap::new(log.clone()),
+            high_watermark,
+            gone,
+            watches,
+        });
         let listener: Weak<Self> = Arc::downgrade(&partition);
-        partition.log.set_listener(listener);
+        log.set_listener(listener);
         // What was flushed before the log could tell.
         partition.flushed();
         partition
@@ -95,10 +104,25 @@ impl Partition {
         self.leader_epoch
     }
 
-    /// The log.
+    /// The log. One that was moved to another directory is left for its successor.
     #[must_use]
-    pub fn log(&self) -> &Arc<Log> {
-        &self.log
+    pub fn log(&self) -> Arc<Log> {
+        loop {
+            let log = self.log.load_full();
+            let Some(successor) = log.successor() else { return log };
+            let mut high_watermark = self.high_watermark.lock();
+            if Arc::ptr_eq(&self.log.load(), &log) {
+                self.log.store(successor.clone());
+                // A move ends with all on the disk, and nothing was appended since.
+                *high_watermark = successor.flushed();
+            }
+        }
+    }
+
+    /// Why nothing of the log's directory can be relied on any more, if that is so.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.log().failure().map(str::to_owned)
     }
 
     /// Whether the topic was deleted.
@@ -126,14 +150,22 @@ impl Partition {
     #[must_use]
     pub fn last_stable_offset(&self) -> Offset {
         let end = self.high_watermark().offset;
-        self.log.first_unstable_offset(end).map_or(end, |first| first.min(end))
+        self.log().first_unstable_offset(end).map_or(end, |first| first.min(end))
     }
 
     /// Appends a validated batch. Unless it has to reach the disk first, it is committed at once and
     /// who waits for it is woken.
     pub fn append(&self, batch: &ValidBatch<'_>) -> Result<Appended, AppendError> {
-        let appended = self.log.append(batch, self.leader_epoch)?;
-        if !appended.duplicate && !self.log.config().flush_before_ack {
+        let (log, appended) = loop {
+            let log = self.log();
+            match log.append(batch, self.leader_epoch) {
+                Ok(appended) => break (log, appended),
+                // It was moved while this waited for it.
+                Err(_) if log.successor().is_some() => {}
+                Err(error) => return Err(error),
+            }
+        };
+        if !appended.duplicate && !log.config().flush_before_ack {
             self.advance_high_watermark(appended.end);
             self.notify();
         }
@@ -148,16 +180,23 @@ impl Partition {
         isolation: Isolation,
         whole_first: bool,
     ) -> Result<Slice, ReadError> {
-        let limit = match isolation {
-            Isolation::ReadUncommitted => self.high_watermark(),
-            Isolation::ReadCommitted => self.log.last_stable_offset(self.high_watermark())?,
+        let (log, high_watermark) = loop {
+            let log = self.log();
+            let high_watermark = self.high_watermark.lock();
+            if Arc::ptr_eq(&self.log.load(), &log) {
+                break (log, *high_watermark);
+            }
         };
-        self.log.read(offset, bytes_max, limit, whole_first)
+        let limit = match isolation {
+            Isolation::ReadUncommitted => high_watermark,
+            Isolation::ReadCommitted => log.last_stable_offset(high_watermark)?,
+        };
+        log.read(offset, bytes_max, limit, whole_first)
     }
 
     /// Deletes, for readers, all records below `offset`.
     pub fn delete_records(&self, offset: Offset) -> Offset {
-        let start = self.log.advance_log_start_offset(offset);
+        let start = self.log().advance_log_start_offset(offset);
         self.notify();
         start
     }
@@ -176,7 +215,8 @@ impl Partition {
     /// `end`. If it is, or will never be, `watch` is told at once.
     pub fn watch_flushed(&self, end: Offset, watch: &Arc<Watch>, index: u32) {
         self.watches.lock().push(watch, index);
-        if self.log.flushed().offset >= end || self.log.failure().is_some() || self.is_gone() {
+        let log = self.log();
+        if log.flushed().offset >= end || log.failure().is_some() || self.is_gone() {
             self.notify();
         }
     }
@@ -205,7 +245,7 @@ impl Partition {
 
 impl FlushListener for Partition {
     fn flushed(&self) {
-        self.advance_high_watermark(self.log.flushed());
+        self.advance_high_watermark(self.log().flushed());
         self.notify();
     }
 }

@@ -14,8 +14,10 @@ pub struct HostedTopic {
     pub name: Arc<str>,
     /// The id.
     pub id: Uuid,
-    /// By partition index; `None` where another broker hosts it.
+    /// By partition index; `None` where another broker hosts it, or its log is offline.
     pub partitions: Vec<Option<Arc<Partition>>>,
+    /// The partitions of this broker whose log is damaged or missing, with the reason.
+    pub offline: BTreeMap<PartitionId, Arc<str>>,
 }
 
 impl HostedTopic {
@@ -23,6 +25,16 @@ impl HostedTopic {
     #[must_use]
     pub fn partition(&self, id: PartitionId) -> Option<&Arc<Partition>> {
         self.partitions.get(usize::try_from(id.0).ok()?)?.as_ref()
+    }
+
+    /// Why the partition with this index is not served though it is this broker's, if that is so:
+    /// its log is damaged or missing, or the directory of the log is offline.
+    #[must_use]
+    pub fn failure(&self, id: PartitionId) -> Option<Arc<str>> {
+        match self.partition(id) {
+            Some(partition) => partition.failure().map(Arc::from),
+            None => self.offline.get(&id).cloned(),
+        }
     }
 }
 
@@ -61,6 +73,12 @@ impl Partitions {
     #[must_use]
     pub fn get(&self, topic: &str, id: PartitionId) -> Option<Arc<Partition>> {
         self.topics.read().by_name.get(topic)?.partition(id).cloned()
+    }
+
+    /// Why a partition of this broker is not served, if that is so. See [`HostedTopic::failure`].
+    #[must_use]
+    pub fn failure(&self, topic: &str, id: PartitionId) -> Option<Arc<str>> {
+        self.topic(topic)?.failure(id)
     }
 
     /// Hosts a topic, or more partitions of one that is hosted already.

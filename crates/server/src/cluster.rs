@@ -22,7 +22,7 @@ use ottla_record::{BrokerId, PartitionId, Uuid};
 use ottla_replication::{HostedTopic, Partition, Partitions};
 use ottla_runtime::{World, task};
 use tokio::sync::Mutex;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::groups::GroupCoordinator;
 use crate::topics::OFFSETS_TOPIC;
@@ -331,9 +331,8 @@ impl Cluster {
     async fn finish_deletion(&self, name: &str) -> Result<(), ChangeError> {
         let (logs, topic) = (self.logs.clone(), name.to_owned());
         task::blocking("delete-logs", move || {
-            let mut partitions = logs.partitions();
-            partitions.retain(|(partition, _)| partition.topic == topic);
-            partitions.iter().try_for_each(|(partition, _)| logs.delete(partition))
+            let partitions = logs.of_topic(&topic);
+            partitions.iter().try_for_each(|partition| logs.delete(partition))
         })
         .await??;
         Ok(self.controller.complete_deletion(name).await?)
@@ -341,18 +340,29 @@ impl Cluster {
 
     async fn publish(&self, topic: Topic) -> Result<Arc<Topic>, ChangeError> {
         let topic = Arc::new(topic);
-        self.host(&topic).await?;
+        let offline = self.host(&topic).await?;
         self.picture.store(Arc::new(self.metadata().with_topic((*topic).clone())));
-        Ok(topic)
+        match offline.into_iter().next() {
+            None => Ok(topic),
+            Some((id, reason)) => {
+                let message = format!("{}-{id}: {reason}", topic.name);
+                Err(ChangeError::Io(io::Error::other(message)))
+            }
+        }
     }
 
-    /// Opens the logs of the partitions that are ours and puts them into service.
-    async fn host(&self, topic: &Arc<Topic>) -> Result<(), ChangeError> {
+    /// Takes the logs of the partitions that are ours into service. Returns the partitions that
+    /// have none, with the reason: they are offline, and keep no other from being served.
+    async fn host(
+        &self,
+        topic: &Arc<Topic>,
+    ) -> Result<BTreeMap<PartitionId, Arc<str>>, ChangeError> {
         let config = self.log_config(topic);
         let (logs, hosted) = (self.logs.clone(), self.partitions.topic(&topic.name));
         let (topic, broker) = (topic.clone(), self.broker);
         let hosted = task::blocking("open-logs", move || {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
+            let mut offline = BTreeMap::new();
             for (id, metadata) in (0..).map(PartitionId).zip(&topic.partitions) {
                 let present = hosted.as_ref().and_then(|topic| topic.partition(id)).cloned();
                 if present.is_some() || metadata.leader() != broker {
@@ -360,20 +370,30 @@ impl Cluster {
                     continue;
                 }
                 let name = TopicPartition::new(&*topic.name, id);
-                let log = logs.get_or_create(&name, topic.id, config.clone())?;
-                log.set_config(config.clone());
                 let epoch = metadata.leader_epoch();
-                log.begin_epoch(epoch)?;
-                partitions.push(Some(Partition::new(name, topic.id, epoch, log)));
+                let begun = logs.get_or_create(&name, topic.id, config.clone()).and_then(|log| {
+                    log.set_config(config.clone());
+                    log.begin_epoch(epoch)?;
+                    Ok(log)
+                });
+                partitions.push(match begun {
+                    Ok(log) => Some(Partition::new(name, topic.id, epoch, log)),
+                    Err(reason) => {
+                        error!(partition = %name, %reason, "a partition is offline");
+                        offline.insert(id, reason.to_string().into());
+                        None
+                    }
+                });
             }
-            Ok::<_, io::Error>(HostedTopic { name: topic.name.clone(), id: topic.id, partitions })
+            HostedTopic { name: topic.name.clone(), id: topic.id, partitions, offline }
         })
-        .await??;
+        .await?;
+        let offline = hosted.offline.clone();
         if *hosted.name == *OFFSETS_TOPIC {
             self.groups.lead(&hosted).await;
         }
         self.partitions.host(hosted);
-        Ok(())
+        Ok(offline)
     }
 
     /// Logs that belong to no topic, or to an earlier topic of the same name, are kept for the

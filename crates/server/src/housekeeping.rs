@@ -12,6 +12,9 @@ use crate::dispatch::Services;
 /// How often idle producers are looked for (`producer.id.expiration.check.interval.ms` of Kafka).
 const PRODUCER_CHECK: Duration = Duration::from_secs(600);
 
+/// How often deleted logs are looked at for those whose `file.delete.delay.ms` has passed.
+const DELETION_CHECK: Duration = Duration::from_secs(1);
+
 /// How often notes of changed configs are looked at for those that are read by all.
 const CONFIG_CHANGES_CHECK: Duration = Duration::from_secs(300);
 
@@ -35,6 +38,7 @@ pub(crate) fn start(services: &Arc<Services>) -> Vec<Task<()>> {
         every(services, "producer-expiry", PRODUCER_CHECK, move |services| {
             services.logs.expire_producers(expiration_ms);
         }),
+        every(services, "log-delete", DELETION_CHECK, |services| services.logs.unlink_deleted()),
         Spawner::current().spawn(purge_config_notes(services.clone())),
     ]
 }

@@ -16,6 +16,7 @@ mod flushing;
 mod groups;
 mod handler;
 mod housekeeping;
+mod moving;
 mod network;
 mod node;
 mod producer_ids;

@@ -4,16 +4,17 @@
 //! broker registers; listeners are bound; only then is the first request read. Order of stopping:
 //! no more requests; logs are closed; the session ends; the directories are marked as clean.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use ottla_keeper::{DirectoryId, Keeper, Limits, OpenError, Voter, VoterId};
-use ottla_log::{DirectoryError, LogDirectory, LogManager};
+use ottla_log::{DirectoryError, LogDirectory, LogManager, OpenOptions, TopicPartition};
 use ottla_metadata::admin::{
     self, AdminError, Controller, Election, RegisterError, create_top_level_paths,
     get_or_create_cluster_id, register_broker,
@@ -35,6 +36,7 @@ use crate::fetch::SessionCache;
 use crate::flushing;
 use crate::groups::GroupCoordinator;
 use crate::housekeeping;
+use crate::moving;
 use crate::network::{Acceptor, Admission, ConnectionSettings, FrameBudget};
 use crate::producer_ids::ProducerIds;
 use crate::topics::OFFSETS_TOPIC;
@@ -69,6 +71,13 @@ pub struct Listening {
 pub enum StartError {
     /// A log directory cannot be used.
     Directory(DirectoryError),
+    /// The first log directory is offline, where the metadata is.
+    FirstDirectory {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The keeper's directory cannot be used.
     Keeper(OpenError),
     /// The tree of znodes did not answer.
@@ -94,6 +103,12 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(error) => error.fmt(f),
+            Self::FirstDirectory { dir, reason } => write!(
+                f,
+                "{} is offline ({reason}), and the broker cannot run without the first one of \
+                 log.dirs: its metadata is there",
+                dir.display()
+            ),
             Self::Keeper(error) => error.fmt(f),
             Self::Tree(error) => write!(f, "metadata: {error}"),
             Self::Register(error) => error.fmt(f),
@@ -137,6 +152,9 @@ impl Node {
         let mut directories = directories
             .map(|dir| LogDirectory::open(&world, dir, config.id))
             .collect::<Result<Vec<_>, _>>()?;
+        directories[0].claim();
+        let failure = directories[0].failure().map(str::to_owned);
+        check_first(&config, failure)?;
         let keeper_worker = Worker::start("ottla-keeper").map_err(StartError::Thread)?;
         let spawner = keeper_worker.spawner();
         let built_in = Arc::new(open_tree(&world, &config, &directories[0], spawner)?);
@@ -148,6 +166,8 @@ impl Node {
         directories.iter_mut().try_for_each(|directory| directory.join(&cluster_id))?;
         let picture = admin::load(&*tree).await?;
         let logs = Arc::new(open_logs(&world, &config, directories, picture.clone()).await?);
+        let first = logs.failures().into_iter().find(|(dir, _)| *dir == config.log_dirs[0]);
+        check_first(&config, first.map(|(_, reason)| reason))?;
 
         let offsets_partitions = picture.topic(OFFSETS_TOPIC).map(|topic| topic.partitions.len());
         let offsets_partitions = offsets_partitions
@@ -187,6 +207,7 @@ impl Node {
         let network = start_workers(&config, &mut workers)?;
         let (listening, acceptors) = accept(&services, network, sockets)?;
         let mut housekeeping = housekeeping::start(&services);
+        housekeeping.extend(moving::start(&services));
         housekeeping.push(Spawner::current().spawn(checkpoints));
         housekeeping.push(Spawner::current().spawn(groups.drive()));
         let tree = built_in;
@@ -232,6 +253,12 @@ impl Node {
     }
 }
 
+/// Fails if there is a `failure` of the first log directory.
+fn check_first(config: &BrokerConfig, failure: Option<String>) -> Result<(), StartError> {
+    let dir = config.log_dirs[0].clone();
+    failure.map_or(Ok(()), |reason| Err(StartError::FirstDirectory { dir, reason }))
+}
+
 fn open_tree(
     world: &World,
     config: &BrokerConfig,
@@ -241,7 +268,8 @@ fn open_tree(
     let dir = directory.path().join(KEEPER_DIR);
     // Broker ids are not negative.
     let id = VoterId::from(config.id.0.unsigned_abs());
-    let voter = Voter { id, directory: DirectoryId(directory.id().0) };
+    // The caller saw that it is not offline.
+    let voter = Voter { id, directory: DirectoryId(directory.id().unwrap_or(Uuid::ZERO).0) };
     let (disk, clock) = (world.disk.clone(), world.clock.clone());
     let keeper = Keeper::open(disk, &dir, voter, clock, Limits::default());
     let keeper = keeper.map_err(StartError::Keeper)?;
@@ -256,7 +284,10 @@ async fn open_logs(
 ) -> Result<LogManager, StartError> {
     let (world, config) = (world.clone(), config.clone());
     let opened = task::blocking("open-logs", move || {
-        let logs = LogManager::open(&world, directories, |topic| {
+        let threads = config.storage.num_recovery_threads_per_data_dir.unsigned_abs() as usize;
+        let expected = own_partitions(&config, &picture);
+        let options = OpenOptions { threads, expected: &expected };
+        let logs = LogManager::open(&world, directories, options, |topic| {
             let overrides = picture.topic(topic).map(|topic| topic.config.clone());
             log_config(&config.log_defaults, topic, &overrides.unwrap_or_default())
         })?;
@@ -267,6 +298,16 @@ async fn open_logs(
         Ok::<_, DirectoryError>(logs)
     });
     Ok(opened.await.map_err(StartError::Thread)??)
+}
+
+/// The partitions that have a replica on this broker.
+fn own_partitions(config: &BrokerConfig, picture: &ClusterMetadata) -> BTreeSet<TopicPartition> {
+    let own = picture.topics().flat_map(|topic| {
+        let numbered = (0..).zip(&topic.partitions);
+        let own = numbered.filter(|(_, partition)| partition.replicas.contains(&config.id));
+        own.map(|(id, _): (i32, _)| TopicPartition::new(&*topic.name, id))
+    });
+    own.collect()
 }
 
 /// A bound listener with its configuration.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ottla_fake::Crash;
-use ottla_log::{Log, LogConfig, LogDirectory, LogManager, TopicPartition};
+use ottla_log::{Log, LogConfig, LogDirectory, LogManager, OpenOptions, TopicPartition};
 use ottla_record::{BrokerId, LeaderEpoch, Offset, RecordBatch, Timestamp, Uuid, batches};
 use ottla_runtime::Disk;
 use ottla_runtime::disk::{OpenMode, SystemDisk, read_file};
@@ -94,7 +94,9 @@ fn open(machine: &Machine) -> LogManager {
     let world = machine.world();
     let mut directory = LogDirectory::open(&world, Path::new("/data"), BrokerId(1)).unwrap();
     directory.join("4L6g3nShT-eMCtK--X86sw").unwrap();
-    let manager = LogManager::open(&world, vec![directory], settings).unwrap();
+    let expected = Default::default();
+    let options = OpenOptions { threads: 1, expected: &expected };
+    let manager = LogManager::open(&world, vec![directory], options, settings).unwrap();
     manager.expire_producers(DAY_MS);
     manager
 }

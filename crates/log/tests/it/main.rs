@@ -3,12 +3,14 @@
 mod append;
 mod concurrency;
 mod crash;
+mod directories;
 mod follower;
 mod golden;
 mod group_commit;
 mod inspect;
 mod manager;
 mod model;
+mod moving;
 mod recovery;
 mod retention;
 mod timestamps;

@@ -106,9 +106,19 @@ keys! {
         /// 2 % of the disk; 0: none is kept. A key of Ottla.
         log_dir_min_free_bytes: i64 = Key::broker("log.dir.min.free.bytes").default("-1")
             .check(Check::AtLeast(-1));
-        /// The threads that recover, and at the end flush, the logs of one directory.
+        /// The logs of one directory that are opened, and recovered, at a time. The default is that
+        /// of Kafka 4.
         num_recovery_threads_per_data_dir: i32 = Key::broker("num.recovery.threads.per.data.dir")
-            .default("1").check(Check::AtLeast(1)).update(Update::ClusterWide);
+            .default("2").check(Check::AtLeast(1)).update(Update::ClusterWide);
+        /// The logs that are copied to other directories at a time. Unset: as many as there are
+        /// directories.
+        num_replica_alter_log_dirs_threads: Option<i32> =
+            Key::broker("num.replica.alter.log.dirs.threads").check(Check::AtLeast(1));
+        /// The most bytes that all copies of logs to other directories read in a second. In Kafka
+        /// it is only ever set by `kafka-configs`.
+        replica_alter_log_dirs_io_max_bytes_per_second: i64 =
+            Key::broker("replica.alter.log.dirs.io.max.bytes.per.second")
+            .default("9223372036854775807").check(Check::AtLeast(1));
         /// How often logs are looked at for segments to delete, in milliseconds.
         log_retention_check_interval_ms: i64 = Key::broker("log.retention.check.interval.ms")
             .default("300000").check(Check::AtLeast(1));

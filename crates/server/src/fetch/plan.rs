@@ -242,6 +242,10 @@ impl Entry {
         };
         match &self.source {
             Err(code) => outcome.error = *code,
+            // What lies on a disk that fails is not known to be what was written there.
+            Ok(partition) if partition.failure().is_some() => {
+                outcome.error = ErrorCode::KAFKA_STORAGE_ERROR;
+            }
             Ok(partition) => {
                 self.read_partition(partition, bytes_max, isolation, whole_first, &mut outcome);
             }

@@ -17,6 +17,7 @@ use tracing::error;
 use crate::authorize::{Operation, Principal, Resource};
 use crate::call::{Call, Close};
 use crate::dispatch::Services;
+use crate::handler::hosted;
 use crate::network::Reply;
 
 /// Stands for the high watermark: everything that consumers could read.
@@ -66,10 +67,8 @@ fn delete(
     if !services.authorizer.authorize(principal, Operation::Delete, Resource::Topic(topic)) {
         return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
     }
-    let partition = services
-        .partitions
-        .get(topic, PartitionId(wanted.partition_index))
-        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let partitions = &services.partitions;
+    let partition = hosted::find(partitions, topic, PartitionId(wanted.partition_index))?;
     if topic_name::is_internal(topic) {
         return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
     }

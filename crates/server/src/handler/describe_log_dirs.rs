@@ -50,12 +50,14 @@ fn describe(
         wanted.is_none_or(asked)
     };
     let mut topics: BTreeMap<&str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
-    for (name, size) in &directory.logs {
-        let partition_index = name.partition.0;
-        if is_wanted(&name.topic, partition_index) {
-            topics.entry(&name.topic).or_default().push(DescribeLogDirsPartition {
+    for log in &directory.logs {
+        let (topic, partition_index) = (&log.partition.topic, log.partition.partition.0);
+        if is_wanted(topic, partition_index) {
+            topics.entry(topic).or_default().push(DescribeLogDirsPartition {
                 partition_index,
-                partition_size: *size as i64,
+                partition_size: i64::try_from(log.size).unwrap_or(i64::MAX),
+                offset_lag: log.lag,
+                is_future_key: log.is_future,
                 ..Default::default()
             });
         }
@@ -65,7 +67,10 @@ fn describe(
         directory.space.map_or(-1, |space| i64::try_from(of(space)).unwrap_or(i64::MAX))
     };
     DescribeLogDirsResult {
-        error_code: ErrorCode::NONE.0,
+        error_code: match directory.failure {
+            None => ErrorCode::NONE.0,
+            Some(_) => ErrorCode::KAFKA_STORAGE_ERROR.0,
+        },
         log_dir: Cow::Owned(directory.path.display().to_string()),
         topics: topics
             .into_iter()

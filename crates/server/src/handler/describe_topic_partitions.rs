@@ -10,7 +10,8 @@ use ottla_protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use ottla_protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
-use ottla_record::BrokerId;
+use ottla_record::{BrokerId, PartitionId};
+use ottla_replication::HostedTopic;
 
 use crate::authorize::{Operation, Resource};
 use crate::call::{Call, Close};
@@ -51,7 +52,8 @@ pub(crate) fn handle(mut call: Call<'_>, services: &Services) -> Result<Reply, C
             break;
         }
         let to = all.min(from.saturating_add(room));
-        let mut described = describe(topic, from, to);
+        let hosted = services.partitions.topic(name);
+        let mut described = describe(topic, hosted.as_deref(), from, to);
         described.topic_authorized_operations = services.authorizer.operations(principal, resource);
         response.topics.push(described);
         room -= to.saturating_sub(from);
@@ -82,26 +84,32 @@ fn unknown(name: &str, allowed: bool) -> DescribeTopicPartitionsResponseTopic<'s
 
 fn describe(
     topic: &Topic,
+    hosted: Option<&HostedTopic>,
     from: usize,
     to: usize,
 ) -> DescribeTopicPartitionsResponseTopic<'static> {
     let numbered = (0..).zip(&topic.partitions).take(to).skip(from);
+    let is_offline = |id| hosted.is_some_and(|hosted| hosted.failure(PartitionId(id)).is_some());
     DescribeTopicPartitionsResponseTopic {
         error_code: ErrorCode::NONE.0,
         name: Some(Cow::Owned(topic.name.to_string())),
         topic_id: topic.id,
         is_internal: topic_name::is_internal(&topic.name),
-        partitions: numbered.map(|(id, partition)| describe_partition(id, partition)).collect(),
+        partitions: numbered
+            .map(|(id, partition)| describe_partition(id, partition, is_offline(id)))
+            .collect(),
         ..Default::default()
     }
 }
 
+/// A partition whose log this broker cannot serve has no leader, and its replica is offline.
 fn describe_partition(
     index: i32,
     partition: &Partition,
+    is_offline: bool,
 ) -> DescribeTopicPartitionsResponsePartition {
     let ids = |brokers: &[BrokerId]| brokers.iter().map(|broker| broker.0).collect();
-    let leader = partition.leader();
+    let leader = if is_offline { BrokerId::NONE } else { partition.leader() };
     DescribeTopicPartitionsResponsePartition {
         error_code: match leader {
             BrokerId::NONE => ErrorCode::LEADER_NOT_AVAILABLE.0,
@@ -112,6 +120,7 @@ fn describe_partition(
         leader_epoch: partition.leader_epoch().0,
         replica_nodes: ids(&partition.replicas),
         isr_nodes: ids(partition.isr()),
+        offline_replicas: if is_offline { vec![partition.leader().0] } else { Vec::new() },
         // Eligible leader replicas are not kept in znodes. Kafka's own tools cannot read the null
         // that would say so.
         eligible_leader_replicas: Some(Vec::new()),

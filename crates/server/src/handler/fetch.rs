@@ -11,7 +11,7 @@ use ottla_protocol::messages::fetch_response::{
 use ottla_protocol::messages::{FetchRequest, FetchResponse};
 use ottla_protocol::{ErrorCode, Records};
 use ottla_record::{LeaderEpoch, Offset, PartitionId, Uuid};
-use ottla_replication::{Isolation, Partition, Partitions};
+use ottla_replication::{Isolation, Partitions};
 use ottla_runtime::time;
 use parking_lot::Mutex;
 
@@ -19,6 +19,7 @@ use crate::authorize::{Operation, Resource};
 use crate::call::{Call, Close, Responder};
 use crate::dispatch::Services;
 use crate::fetch::{Key, Outcome, Plan, Session, SessionError, Wanted};
+use crate::handler::hosted;
 use crate::network::{Reply, Response};
 
 /// From this version on topics are named by their id (KIP-516).
@@ -126,7 +127,11 @@ fn want(call: &Call<'_>, request: &FetchRequest<'_>, services: &Services, plan: 
             let source = if !allowed {
                 Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED)
             } else {
-                find(hosted.as_ref().and_then(|t| t.partition(id)), by_id && hosted.is_none())
+                match &hosted {
+                    Some(hosted) => hosted::find_in(hosted, id),
+                    None if by_id => Err(ErrorCode::UNKNOWN_TOPIC_ID),
+                    None => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+                }
             };
             let wanted = Wanted {
                 fetch_offset: Offset(partition.fetch_offset),
@@ -138,13 +143,6 @@ fn want(call: &Call<'_>, request: &FetchRequest<'_>, services: &Services, plan: 
             plan.want(key, wanted, source);
         }
     }
-}
-
-fn find(partition: Option<&Arc<Partition>>, unknown_id: bool) -> Result<Arc<Partition>, ErrorCode> {
-    partition.cloned().ok_or(match unknown_id {
-        true => ErrorCode::UNKNOWN_TOPIC_ID,
-        false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-    })
 }
 
 /// Takes the partitions that the client no longer wants out of the plan.

@@ -22,6 +22,7 @@ use crate::authorize::{Operation, Resource};
 use crate::call::{Call, Client, Close};
 use crate::dispatch::Services;
 use crate::handler::epoch::check_leader_epoch;
+use crate::handler::hosted;
 use crate::network::Reply;
 
 const LATEST: i64 = -1;
@@ -148,11 +149,8 @@ impl Listing {
         if timestamp < 0 && special_since(timestamp).is_none_or(|since| self.version < since) {
             return Err(ErrorCode::UNSUPPORTED_VERSION);
         }
-        let partition = self
-            .services
-            .partitions
-            .get(topic, PartitionId(wanted.partition_index))
-            .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let partitions = &self.services.partitions;
+        let partition = hosted::find(partitions, topic, PartitionId(wanted.partition_index))?;
         check_leader_epoch(&partition, LeaderEpoch(wanted.current_leader_epoch))?;
         self.find(&partition, timestamp).map_err(|error| {
             error!(partition = %partition.name(), %error, "could not look up a timestamp");

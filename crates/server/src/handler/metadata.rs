@@ -12,7 +12,7 @@ use ottla_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use ottla_protocol::messages::{MetadataRequest, MetadataResponse};
-use ottla_record::BrokerId;
+use ottla_record::{BrokerId, PartitionId};
 
 use crate::advertise::advertised_address;
 use crate::authorize::{OPERATIONS_NOT_ASKED, Operation, Resource};
@@ -182,13 +182,18 @@ impl Answer {
     }
 
     fn describe(&self, topic: &Topic) -> MetadataResponseTopic<'static> {
+        let hosted = self.services.partitions.topic(&topic.name);
+        let partition = |(id, metadata): (i32, &Arc<Partition>)| {
+            let failure = hosted.as_ref().and_then(|hosted| hosted.failure(PartitionId(id)));
+            partition(id, metadata, failure.is_some())
+        };
         let (principal, resource) = (&self.client.principal, Resource::Topic(&topic.name));
         MetadataResponseTopic {
             error_code: ErrorCode::NONE.0,
             name: Some(Cow::Owned(topic.name.as_ref().to_owned())),
             topic_id: topic.id,
             is_internal: topic_name::is_internal(&topic.name),
-            partitions: (0..).zip(&topic.partitions).map(|(id, p)| partition(id, p)).collect(),
+            partitions: (0..).zip(&topic.partitions).map(partition).collect(),
             topic_authorized_operations: match self.topic_operations {
                 true => self.services.authorizer.operations(principal, resource),
                 false => OPERATIONS_NOT_ASKED,
@@ -212,8 +217,9 @@ fn creation_error(error: &ChangeError) -> ErrorCode {
     }
 }
 
-fn partition(index: i32, partition: &Partition) -> MetadataResponsePartition {
-    let leader = partition.leader();
+/// A partition whose log this broker cannot serve has no leader, and its replica is offline.
+fn partition(index: i32, partition: &Partition, is_offline: bool) -> MetadataResponsePartition {
+    let leader = if is_offline { BrokerId::NONE } else { partition.leader() };
     let error = match leader {
         BrokerId::NONE => ErrorCode::LEADER_NOT_AVAILABLE,
         _ => ErrorCode::NONE,
@@ -226,6 +232,6 @@ fn partition(index: i32, partition: &Partition) -> MetadataResponsePartition {
         leader_epoch: partition.leader_epoch().0,
         replica_nodes: ids(&partition.replicas),
         isr_nodes: ids(partition.isr()),
-        offline_replicas: Vec::new(),
+        offline_replicas: if is_offline { vec![partition.leader().0] } else { Vec::new() },
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The only place where an error becomes a Kafka error code.
 
+pub(crate) mod alter_replica_log_dirs;
 pub(crate) mod api_versions;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
@@ -19,6 +20,7 @@ pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 mod groups;
 pub(crate) mod heartbeat;
+mod hosted;
 pub(crate) mod incremental_alter_configs;
 pub(crate) mod init_producer_id;
 pub(crate) mod join_group;

@@ -15,6 +15,7 @@ use crate::authorize::{Operation, Resource};
 use crate::call::{Call, Close};
 use crate::dispatch::Services;
 use crate::handler::epoch::check_leader_epoch;
+use crate::handler::hosted;
 use crate::network::Reply;
 
 pub(crate) fn handle(mut call: Call<'_>, services: &Services) -> Result<Reply, Close> {
@@ -53,10 +54,8 @@ fn find(
     topic: &str,
     wanted: &OffsetForLeaderPartition,
 ) -> Result<(LeaderEpoch, Offset), ErrorCode> {
-    let partition = services
-        .partitions
-        .get(topic, PartitionId(wanted.partition))
-        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let partitions = &services.partitions;
+    let partition = hosted::find(partitions, topic, PartitionId(wanted.partition))?;
     check_leader_epoch(&partition, LeaderEpoch(wanted.current_leader_epoch))?;
     let end = partition.log().end_of_epoch(LeaderEpoch(wanted.leader_epoch));
     Ok(end.unwrap_or((LeaderEpoch::NONE, Offset::NONE)))

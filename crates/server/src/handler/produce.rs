@@ -157,6 +157,10 @@ impl Producing<'_> {
         name: &str,
         id: PartitionId,
     ) -> Result<&'t Arc<Partition>, Refusal> {
+        if let Some(reason) = topic.and_then(|topic| topic.failure(id)) {
+            let message = format!("{name}-{id} is offline: {reason}");
+            return Err(Refusal::new(ErrorCode::KAFKA_STORAGE_ERROR, message));
+        }
         let Some(partition) = topic.and_then(|topic| topic.partition(id)) else {
             let by_id = self.call.version() >= TOPIC_IDS_FROM && topic.is_none();
             return Err(match by_id {

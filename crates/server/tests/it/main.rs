@@ -4,6 +4,7 @@ mod broker;
 mod client;
 mod fetch;
 mod hostile;
+mod log_dirs;
 mod peer;
 mod power;
 mod produce;

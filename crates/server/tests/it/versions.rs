@@ -1,6 +1,9 @@
 //! Each version that is told in ApiVersions is answered, with something in the answer: a field
 //! that a version cannot carry would close the connection.
 
+use ottla_protocol::messages::alter_replica_log_dirs_request::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic,
+};
 use ottla_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -14,11 +17,11 @@ use ottla_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use ottla_protocol::messages::{
-    ApiVersionsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-    DescribeLogDirsRequest, DescribeTopicPartitionsRequest, FindCoordinatorRequest,
-    HeartbeatRequest, InitProducerIdRequest, LeaveGroupRequest, ListGroupsRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
-    OffsetForLeaderEpochRequest, SyncGroupRequest,
+    AlterReplicaLogDirsRequest, ApiVersionsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeTopicPartitionsRequest,
+    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, SyncGroupRequest,
 };
 use ottla_protocol::{Message, Request};
 use ottla_runtime::task::block_on;
@@ -83,6 +86,12 @@ async fn reads(peer: &mut Peer) {
     }
     every(peer, |_| DescribeClusterRequest::default()).await;
     every(peer, |_| DescribeLogDirsRequest { topics: None }).await;
+    every(peer, |_| {
+        let topics = vec![AlterReplicaLogDirTopic { name: TOPIC.into(), partitions: vec![0] }];
+        let path = "/nowhere".into();
+        AlterReplicaLogDirsRequest { dirs: vec![AlterReplicaLogDir { path, topics }] }
+    })
+    .await;
     every(peer, |_| DescribeTopicPartitionsRequest {
         response_partition_limit: 10,
         ..Default::default()

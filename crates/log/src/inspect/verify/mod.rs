@@ -220,7 +220,7 @@ fn directory(
         let path = dir.join(&entry.name);
         let partition = match SubDirectory::parse(&entry.name) {
             Some(SubDirectory::Log(partition)) => partition,
-            Some(SubDirectory::Deleted | SubDirectory::SetAside) => {
+            Some(SubDirectory::Deleted | SubDirectory::SetAside | SubDirectory::Future(_)) => {
                 // Its entries in the checkpoints may not be gone yet.
                 let name = entry.name.rsplit_once('.').map_or("", |(name, _)| name);
                 if let Some(SubDirectory::Log(partition)) = SubDirectory::parse(name) {

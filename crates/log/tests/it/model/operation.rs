@@ -1,10 +1,11 @@
 //! What is done to the logs of a broker between two crashes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use ottla_fake::{Dice, FakeDisk};
-use ottla_log::{AppendError, Log, LogDirectory, LogManager};
+use ottla_log::{AppendError, Log, LogDirectory, LogManager, OpenOptions};
 use ottla_record::{
     BatchOptions, BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Uuid,
 };
@@ -112,7 +113,9 @@ impl Broker {
         let world = machine.world();
         let open = |dir: &&str| LogDirectory::open(&world, Path::new(dir), BrokerId(1));
         let directories = DIRS.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let manager = LogManager::open(&world, directories, |_| machine.config.clone())?;
+        let expected = BTreeSet::new();
+        let options = OpenOptions { threads: 2, expected: &expected };
+        let manager = LogManager::open(&world, directories, options, |_| machine.config.clone())?;
         Ok(Self { machine, manager })
     }
 
@@ -128,7 +131,9 @@ impl Broker {
             model.partitions_made += 1;
             Partition::new(Uuid([made as u8 + 1; 16]))
         });
-        self.manager.get_or_create(&name(n), partition.id, self.machine.config.clone())
+        let config = self.machine.config.clone();
+        let made = self.manager.get_or_create(&name(n), partition.id, config);
+        made.map_err(std::io::Error::other)
     }
 
     /// Does one thing, and notes in the model what it did.
