@@ -1,5 +1,6 @@
 //! Looking at files, and putting them right: Kafka's own (`tests/golden`), and these with damages.
 
+use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,13 +9,16 @@ use ottla_fake::{Crash, FakeDisk};
 use ottla_log::inspect::{
     Damaged, Finding, Meaning, Repair, RepairOptions, Repaired, VerifyOptions, verify,
 };
-use ottla_log::{DirectoryError, LogDirectory, LogManager, TopicPartition};
+use ottla_log::{DirectoryError, LogDirectory, LogManager, OpenOptions, TopicPartition};
 use ottla_record::{BrokerId, Uuid};
 use ottla_runtime::Disk;
 use ottla_runtime::disk::{OpenMode, read_file};
 
 use crate::golden::{Files, files, golden};
 use crate::{Machine, config, idempotent, try_append};
+
+/// No log is missed: those that are there are opened, one after the other.
+const AS_FOUND: OpenOptions<'static> = OpenOptions { threads: 1, expected: &BTreeSet::new() };
 
 const FLIGHTS: &str = "/data/flights-0";
 const PAYMENTS: &str = "/data/payments-0";
@@ -101,7 +105,7 @@ fn nothing_is_found_in_what_ottla_wrote_and_after_a_crash_no_harm() {
     let settings = config(&[("segment.bytes", "2000"), ("index.interval.bytes", "100")]);
     let mut directory = LogDirectory::open(&world, Path::new("/data"), BrokerId(1)).unwrap();
     directory.join("cluster").unwrap();
-    let logs = LogManager::open(&world, vec![directory], |_| settings.clone()).unwrap();
+    let logs = LogManager::open(&world, vec![directory], AS_FOUND, |_| settings.clone()).unwrap();
     let flights = TopicPartition::new("flights", 0);
     let log = logs.get_or_create(&flights, Uuid([7; 16]), settings.clone()).unwrap();
     for n in 0..60 {
@@ -379,7 +383,8 @@ fn log_end(disk: &Arc<FakeDisk>, seed: u64) -> (i64, Arc<FakeDisk>) {
         LogDirectory::open(&machine.world(), Path::new("/data"), BrokerId(1)).unwrap();
     directory.join("4L6g3nShT-eMCtK--X86sw").unwrap();
     let settings = config(&[("index.interval.bytes", "300"), ("retention.ms", "-1")]);
-    let logs = LogManager::open(&machine.world(), vec![directory], |_| settings.clone()).unwrap();
+    let logs = LogManager::open(&machine.world(), vec![directory], AS_FOUND, |_| settings.clone())
+        .unwrap();
     let end = logs.get(&TopicPartition::new("flights", 0)).unwrap().end().offset;
     logs.close().unwrap();
     (end.0, disk)
