@@ -15,6 +15,8 @@ use crate::install::Tools;
 
 /// A broker that takes no connection by then has failed to start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// A broker that has not stopped by then hangs.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 const KAFKA_HEAP_MIB: u32 = 512;
 /// Any id will do for a cluster of one.
@@ -34,43 +36,92 @@ pub(crate) enum Target {
 pub(crate) struct Broker {
     /// As `host:port`.
     pub(crate) bootstrap: String,
-    process: Option<Process>,
-}
-
-struct Process {
-    child: Child,
-    home: PathBuf,
+    /// `None` if it ran already.
+    _node: Option<Node>,
 }
 
 impl Broker {
     /// Starts the target on an empty data directory and a free port of the loopback.
     pub(crate) fn start(target: &Target, tools: &Tools) -> Outcome<Self> {
         if let Target::Running(bootstrap) = target {
-            return Ok(Self { bootstrap: bootstrap.clone(), process: None });
+            return Ok(Self { bootstrap: bootstrap.clone(), _node: None });
         }
+        let mut node = Node::new(target, tools, &[])?;
+        node.start()?;
+        Ok(Self { bootstrap: node.bootstrap.clone(), _node: Some(node) })
+    }
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By SIGTERM, when everything is written.
+    Clean,
+    /// By SIGKILL, in the middle of things.
+    Killed,
+}
+
+/// A broker that can be stopped and started again on what it left behind.
+pub(crate) struct Node {
+    /// As `host:port`.
+    pub(crate) bootstrap: String,
+    home: PathBuf,
+    command: Command,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// Prepares the target for its first start, on an empty data directory and a free port of the
+    /// loopback, with `keys` of Kafka's configuration.
+    pub(crate) fn new(target: &Target, tools: &Tools, keys: &[(&str, &str)]) -> Outcome<Self> {
         let port = free_port()?;
         let bootstrap = format!("127.0.0.1:{port}");
         let home = env::temp_dir().join(format!("ottla-conformance-{port}"));
         fs::create_dir_all(&home)?;
-        let mut command = match target {
-            Target::Kafka(version) => kafka(version, port, &home, tools)?,
-            Target::Ottla(binary) => ottla(binary, &bootstrap, &home)?,
-            Target::Running(_) => unreachable!("returned above"),
+        let command = match target {
+            Target::Kafka(version) => kafka(version, port, &home, tools, keys)?,
+            Target::Ottla(binary) => ottla(binary, &bootstrap, &home, keys)?,
+            Target::Running(_) => return Err("that broker runs already, and elsewhere".into()),
         };
-        let log = File::create(home.join("broker.log"))?;
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let mut broker = Self { bootstrap, process: Some(Process { child, home }) };
-        broker.await_connection()?;
-        Ok(broker)
+        Ok(Self { bootstrap, home, command, child: None })
     }
 
-    fn await_connection(&mut self) -> Outcome<()> {
-        let Some(Process { child, home }) = &mut self.process else { return Ok(()) };
+    /// The log directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.home.join("data")
+    }
+
+    /// Starts the process, and waits until it takes connections.
+    pub(crate) fn start(&mut self) -> Outcome<()> {
+        let path = self.home.join("broker.log");
+        let log = File::options().create(true).append(true).open(&path)?;
+        let command = self.command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = self.child.insert(command.spawn()?);
         let deadline = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(&self.bootstrap).is_err() {
             if child.try_wait()?.is_some() || Instant::now() > deadline {
-                let log = fs::read_to_string(home.join("broker.log"))?;
+                let log = fs::read_to_string(path)?;
                 return Err(format!("the broker did not start:\n{log}").into());
+            }
+            thread::sleep(PROBE_INTERVAL);
+        }
+        Ok(())
+    }
+
+    /// Ends the process, if there is one, and waits until it has ended.
+    pub(crate) fn stop(&mut self, end: End) -> Outcome<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        if end == End::Killed {
+            child.kill()?;
+            child.wait()?;
+            return Ok(());
+        }
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                self.child = Some(child);
+                return Err("the broker did not stop".into());
             }
             thread::sleep(PROBE_INTERVAL);
         }
@@ -78,33 +129,39 @@ impl Broker {
     }
 }
 
-impl Drop for Broker {
+impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(Process { child, home }) = &mut self.process {
-            // Both fail only if the process has ended already, and a data directory left behind in
-            // the directory for temporary files does no harm.
-            let _ = child.kill();
-            let _ = child.wait();
-            let _ = fs::remove_dir_all(home);
-        }
+        // Both fail only if the process has ended already, and a data directory left behind in the
+        // directory for temporary files does no harm.
+        let _ = self.stop(End::Killed);
+        let _ = fs::remove_dir_all(&self.home);
     }
 }
 
 /// Ottla takes its configuration keys from the environment.
-fn ottla(binary: &Path, address: &str, home: &Path) -> Outcome<Command> {
+fn ottla(binary: &Path, address: &str, home: &Path, keys: &[(&str, &str)]) -> Outcome<Command> {
     let binary =
         fs::canonicalize(binary).map_err(|error| format!("{}: {error}", binary.display()))?;
     let mut command = Command::new(binary);
     command.arg("start").env("OTTLA_LISTENERS", format!("PLAINTEXT://{address}"));
     command.env("OTTLA_LOG_DIRS", home.join("data"));
+    for (key, value) in keys {
+        command.env(format!("OTTLA_{}", key.to_uppercase().replace('.', "_")), value);
+    }
     Ok(command)
 }
 
 /// One node that is broker and controller.
-fn kafka(version: &str, port: u16, home: &Path, tools: &Tools) -> Outcome<Command> {
+fn kafka(
+    version: &str,
+    port: u16,
+    home: &Path,
+    tools: &Tools,
+    keys: &[(&str, &str)],
+) -> Outcome<Command> {
     let controller = free_port()?;
     let properties = home.join("server.properties");
-    let text = format!(
+    let mut text = format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
@@ -116,9 +173,14 @@ log.dirs={}
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+log.initial.task.delay.ms=0
 ",
         home.join("data").display()
     );
+    for (key, value) in keys {
+        text += &format!("{key}={value}\n");
+    }
     fs::write(&properties, text)?;
     let format = tools
         .java(version, KAFKA_HEAP_MIB, "kafka.tools.StorageTool")

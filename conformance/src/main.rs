@@ -8,6 +8,7 @@
 
 mod broker;
 mod client;
+mod disk;
 mod flights;
 mod install;
 mod kcat;
@@ -20,6 +21,7 @@ mod tools;
 use std::env;
 use std::error::Error;
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -83,7 +85,7 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let suites = ["install", "clients", "flights", "tools", "power", "all"];
+    let suites = ["install", "clients", "flights", "tools", "disk", "power", "all"];
     let Some(options) = Options::parse(env::args().skip(1))
         .filter(|options| suites.contains(&options.suite.as_str()))
     else {
@@ -120,23 +122,33 @@ fn run(options: &Options) -> Outcome<usize> {
     if options.suite == "install" {
         return Ok(0);
     }
-    let clients = client::clients(options.only.as_deref())?;
-    let broker = Broker::start(&options.target, &tools)?;
     // Milliseconds since the epoch; they also make the names of topics and groups new.
     let now = i64::try_from(SystemTime::UNIX_EPOCH.elapsed()?.as_millis())?;
     let work = env::temp_dir().join(format!("ottla-conformance-{now}"));
     fs::create_dir_all(&work)?;
+    let failures = run_suites(options, &tools, now, &work);
+    fs::remove_dir_all(work)?;
+    failures
+}
+
+fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcome<usize> {
     let runs = |suite: &str| options.suite == suite || options.suite == "all";
     let mut failures = 0;
-    if runs("clients") {
-        failures += matrix::run(&broker, &tools, &clients, now, &work)?;
+    if options.suite != "disk" {
+        let clients = client::clients(options.only.as_deref())?;
+        let broker = Broker::start(&options.target, tools)?;
+        if runs("clients") {
+            failures += matrix::run(&broker, tools, &clients, now, work)?;
+        }
+        if runs("tools") {
+            failures += tools::run(&broker, tools, now)?;
+        }
+        if runs("flights") {
+            failures += flights::run(&broker, tools, options.rows, now, work)?;
+        }
     }
-    if runs("tools") {
-        failures += tools::run(&broker, &tools, now)?;
+    if runs("disk") {
+        failures += disk::run(&options.target, tools, now, work)?;
     }
-    if runs("flights") {
-        failures += flights::run(&broker, &tools, options.rows, now, &work)?;
-    }
-    fs::remove_dir_all(work)?;
     Ok(failures)
 }

@@ -45,7 +45,7 @@ pub(crate) const BUILD_SHARE_S: u64 = 18 * 60;
 pub(crate) const INSTALL_SHARE_S: u64 = 6 * 60;
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 11] = [
+pub(crate) const SUITES: [Suite; 12] = [
     Suite {
         name: "tidy",
         shows: "layers, banned calls, sizes, manifests and docs",
@@ -68,7 +68,7 @@ pub(crate) const SUITES: [Suite; 11] = [
         name: "tests",
         shows: "the tests of every crate; proved with 50 times as many random cases",
         needs: Needs::Rust,
-        share_s: 390,
+        share_s: 300,
         program: Program::Tests,
         args: &[
             "--lib",
@@ -141,7 +141,7 @@ pub(crate) const SUITES: [Suite; 11] = [
         name: "flights",
         shows: "every row of a year of flights, once and in order, through a group that loses a member",
         needs: Needs::ForeignClients,
-        share_s: 210,
+        share_s: 180,
         program: Program::Conformance,
         args: &["flights"],
         full_env: &[],
@@ -154,6 +154,15 @@ pub(crate) const SUITES: [Suite; 11] = [
         program: Program::Conformance,
         args: &["tools"],
         full_env: &[],
+    },
+    Suite {
+        name: "disk",
+        shows: "partitions move between Kafka's directories and Ottla's; proved with 8 ways to stop",
+        needs: Needs::ForeignClients,
+        share_s: 150,
+        program: Program::Conformance,
+        args: &["disk"],
+        full_env: &[("OTTLA_DISK_ROUNDS", "8")],
     },
 ];
 
