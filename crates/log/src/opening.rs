@@ -295,7 +295,7 @@ fn missing(path: &Path, reached: Offset) -> String {
     let path = path.display();
     format!(
         "{path} is missing, and it had records up to offset {reached}: bring the directory back, or \
-         delete the topic; to begin with an empty log instead, make the directory {path}"
+         delete the topic"
     )
 }
 

@@ -150,8 +150,9 @@ fn a_damaged_log_takes_its_own_partition_offline() {
             append(&mut peer, "orders", partition, batch(&["one"])).await;
         }
         node.stop().await.expect("stops");
-        let epochs = scratch.join("a/orders-0/leader-epoch-checkpoint");
-        fs::write(&epochs, "0\n1\nno epoch\n").expect("written");
+        let path = scratch.join("a/orders-0/00000000000000000000.log");
+        let whole = fs::read(&path).expect("readable");
+        fs::write(&path, &whole[..whole.len() - 1]).expect("written");
 
         let (node, mut peer) = start_with_two(&scratch).await;
         let none = (ErrorCode::LEADER_NOT_AVAILABLE, -1, vec![1]);
@@ -160,13 +161,14 @@ fn a_damaged_log_takes_its_own_partition_offline() {
         let refused = produce(&mut peer, "orders", 0, batch(&["two"])).await;
         assert_eq!(ErrorCode(refused.error_code), ErrorCode::KAFKA_STORAGE_ERROR);
         let message = refused.error_message.expect("a reason");
-        assert!(message.contains("leader-epoch-checkpoint: bad line"), "{message}");
+        let named = format!("orders-0 is offline: {} is damaged", path.display());
+        assert!(message.starts_with(&named), "{message}");
         let fetched = fetch(&mut peer, "orders", 0, 0).await;
         assert_eq!(ErrorCode(fetched.error_code), ErrorCode::KAFKA_STORAGE_ERROR);
         append(&mut peer, "orders", 1, batch(&["two"])).await;
         node.stop().await.expect("stops");
         // Once it is repaired, nothing is missing.
-        fs::remove_file(&epochs).expect("removed");
+        fs::write(&path, &whole).expect("written");
         let (node, mut peer) = start_with_two(&scratch).await;
         assert_eq!(append(&mut peer, "orders", 0, batch(&["two"])).await, 1);
         node.stop().await.expect("stops");
