@@ -203,9 +203,13 @@ impl LogManager {
             }
             return Ok(placed.log.clone());
         }
-        let preferred = logs.preferred.get(partition).copied();
+        let dir_in = |directory: &LogDirectory| directory.path().join(partition.to_string());
+        // An earlier try that failed may have begun the log: it must not come to lie in two places.
+        let is_begun = |directory: &LogDirectory| self.world.disk.exists(&dir_in(directory));
+        let begun = self.directories.iter().position(is_begun);
+        let preferred = begun.or(logs.preferred.get(partition).copied());
         let directory = self.choose_directory(&logs, preferred)?;
-        let dir = self.directories[directory].path().join(partition.to_string());
+        let dir = dir_in(&self.directories[directory]);
         let opening = Opening {
             clean: false,
             recovery_point: Offset::ZERO,

@@ -321,3 +321,22 @@ fn the_system_tells_the_room_of_a_directory() {
     assert!(space.total_bytes > 0 && space.usable_bytes <= space.total_bytes, "{space:?}");
     assert!(SystemDisk.space(&here.join("nowhere")).is_err());
 }
+
+#[test]
+fn a_log_whose_making_failed_is_made_where_it_was_begun() {
+    let dirs = ["/data/a", "/data/b"];
+    for changes in 0..10 {
+        let before = machine();
+        let manager = open(&before, &dirs).unwrap();
+        let make = |n| manager.get_or_create(&flights(n), ID, before.config.clone());
+        before.disk.fail_after(changes);
+        let failed = make(0).is_err();
+        before.disk.heal();
+        // The other log changes which directory has the fewest.
+        make(1).unwrap();
+        make(0).unwrap();
+        let found = open(&next(&before, Crash::Process), &dirs).unwrap().partitions();
+        assert_eq!(found, [(flights(0), Some(ID)), (flights(1), Some(ID))], "{changes} changes");
+        assert!(failed || changes > 3);
+    }
+}
