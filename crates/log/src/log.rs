@@ -397,6 +397,10 @@ impl Log {
         payload: &[u8],
         now: Timestamp,
     ) -> io::Result<LogPosition> {
+        // Only a damaged checkpoint makes a log begin so far up.
+        if batch.base_offset().0 > i64::MAX - i64::from(i32::MAX) - 1 {
+            return Err(io::Error::other("the log has no offsets left"));
+        }
         let facts = BatchFacts::of(batch);
         let active = self.roll_if_due(appender, config, batch, now)?;
         // All that can fail comes before the batch is in the segment.
@@ -477,9 +481,11 @@ impl Log {
         let options = self.options();
         self.take_snapshot(appender, base_offset)?;
         remove_if_there(&*self.volume.world.disk, &options.path(base_offset, "log"))?;
-        self.has_new_names.store(true, Ordering::SeqCst);
         let (segment, _) = Segment::open(&options, base_offset, false)?;
         let segment = Arc::new(segment);
+        // After the name is there, or a flush that runs beside this may find no name to sync; before
+        // the segment is published, or a flush of its batches may not know of the name.
+        self.has_new_names.store(true, Ordering::SeqCst);
         self.active()?.finish()?;
         let mut list = self.segments.load().to_vec();
         list.push(segment.clone());
