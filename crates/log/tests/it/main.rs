@@ -5,6 +5,7 @@ mod concurrency;
 mod crash;
 mod directories;
 mod follower;
+mod fuzzing;
 mod golden;
 mod group_commit;
 mod inspect;

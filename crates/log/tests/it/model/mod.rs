@@ -5,5 +5,6 @@
 //! comparison with what is found; `crash_points` runs seeds and shortens what fails.
 
 mod crash_points;
+mod flips;
 mod operation;
 mod state;
