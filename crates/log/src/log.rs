@@ -17,13 +17,16 @@
 
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
 
 use arc_swap::ArcSwap;
-use ottla_record::{BatchHeader, LeaderEpoch, Offset, Timestamp, TimestampType, ValidBatch};
+use ottla_record::{
+    BatchHeader, LeaderEpoch, Offset, ProducerId, Timestamp, TimestampType, ValidBatch,
+};
 use ottla_runtime::World;
 use ottla_runtime::disk::{Disk, File, OpenMode};
 use parking_lot::{Mutex, MutexGuard};
@@ -512,6 +515,11 @@ impl Log {
         file.write_at(&[io::IoSlice::new(&appender.producers.to_snapshot())], 0)?;
         appender.snapshot_offset = end;
         Ok(Some(file))
+    }
+
+    /// Those of these producer ids that are remembered.
+    pub(crate) fn producer_ids_within(&self, ids: RangeInclusive<ProducerId>) -> Vec<ProducerId> {
+        self.appender.lock().producers.ids_within(ids).collect()
     }
 
     /// Forgets idempotent producers that wrote nothing for so long (`producer.id.expiration.ms`).

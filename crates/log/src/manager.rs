@@ -3,13 +3,14 @@
 //! Owns: which log lies in which directory, opening and closing them all, checkpoints, retention.
 //! Must not know: replicas, who leads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ottla_record::{Offset, Uuid};
+use ottla_record::{Offset, ProducerId, Uuid};
 use ottla_runtime::World;
 use ottla_runtime::disk::Space;
 use parking_lot::Mutex;
@@ -444,6 +445,13 @@ impl LogManager {
             logs: if directory.is_online() { logs } else { Vec::new() },
         };
         self.directories.iter().zip(logs).map(usage).collect()
+    }
+
+    /// Those of these producer ids that some log remembers.
+    #[must_use]
+    pub fn producer_ids_within(&self, ids: RangeInclusive<ProducerId>) -> BTreeSet<ProducerId> {
+        let logs = self.snapshot().into_iter();
+        logs.flat_map(|(_, placed)| placed.log.producer_ids_within(ids.clone())).collect()
     }
 
     fn snapshot(&self) -> Vec<(TopicPartition, Placed)> {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use ottla_record::{
     BatchHeader, ControlRecord, EndTransactionMarker, Offset, ProducerEpoch, ProducerId,
@@ -240,6 +241,14 @@ impl ProducerState {
             let is_young = now.0.saturating_sub(p.last_timestamp.0) < expiration_ms;
             is_young || p.transaction_start.is_some()
         });
+    }
+
+    /// Those of these ids that are remembered.
+    pub(crate) fn ids_within(
+        &self,
+        ids: RangeInclusive<ProducerId>,
+    ) -> impl Iterator<Item = ProducerId> {
+        self.producers.range(ids).map(|(&id, _)| id)
     }
 
     /// How many producers are remembered.

@@ -196,7 +196,7 @@ impl Node {
             partitions,
             logs: logs.clone(),
             groups: groups.clone(),
-            producer_ids: ProducerIds::new(tree, config.id),
+            producer_ids: ProducerIds::new(tree, config.id, logs.clone()),
             fetch_sessions: SessionCache::new(usize::try_from(slots).unwrap_or(0)),
         });
         let mut workers = vec![keeper_worker];

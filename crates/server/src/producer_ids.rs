@@ -1,33 +1,55 @@
 //! Ids for producers, taken from the cluster in blocks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ottla_log::LogManager;
 use ottla_metadata::Tree;
 use ottla_metadata::admin::{AdminError, allocate_producer_ids};
 use ottla_record::{BrokerId, ProducerId};
 use parking_lot::Mutex;
 
-/// Hands out producer ids, each once.
+/// Hands out producer ids, each once, and none that a log remembers: a partition that was brought
+/// from another cluster has ids of that one, and would take a stranger's batches for known ones.
 pub(crate) struct ProducerIds {
     tree: Arc<dyn Tree>,
     broker: BrokerId,
-    /// What is left of the block: first and last id.
-    left: Mutex<Option<(i64, i64)>>,
+    logs: Arc<LogManager>,
+    left: Mutex<Left>,
     /// One at a time asks for a block.
     refill: tokio::sync::Mutex<()>,
 }
 
+/// What is left of the block.
+#[derive(Default)]
+struct Left {
+    /// First and last id.
+    ids: Option<(i64, i64)>,
+    /// Those in between that a log remembers.
+    remembered: BTreeSet<ProducerId>,
+}
+
+impl Left {
+    fn take(&mut self) -> Option<ProducerId> {
+        loop {
+            let (first, last) = self.ids?;
+            self.ids = (first < last).then_some((first + 1, last));
+            if !self.remembered.contains(&ProducerId(first)) {
+                return Some(ProducerId(first));
+            }
+        }
+    }
+}
+
 impl ProducerIds {
-    pub(crate) fn new(tree: Arc<dyn Tree>, broker: BrokerId) -> Self {
-        Self { tree, broker, left: Mutex::default(), refill: tokio::sync::Mutex::default() }
+    pub(crate) fn new(tree: Arc<dyn Tree>, broker: BrokerId, logs: Arc<LogManager>) -> Self {
+        let (left, refill) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { tree, broker, logs, left, refill }
     }
 
     /// The next id of the block, if there is one left.
     pub(crate) fn take(&self) -> Option<ProducerId> {
-        let mut left = self.left.lock();
-        let (first, last) = (*left)?;
-        *left = (first < last).then_some((first + 1, last));
-        Some(ProducerId(first))
+        self.left.lock().take()
     }
 
     /// Takes a new block if there is still none, and the next id of it.
@@ -38,7 +60,9 @@ impl ProducerIds {
                 return Ok(id);
             }
             let block = allocate_producer_ids(&*self.tree, self.broker).await?;
-            *self.left.lock() = Some((block.first.0, block.last.0));
+            let remembered = self.logs.producer_ids_within(block.first..=block.last);
+            let ids = Some((block.first.0, block.last.0));
+            *self.left.lock() = Left { ids, remembered };
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is produced is what is fetched, once and in order.
 
 use ottla_protocol::ErrorCode;
-use ottla_protocol::messages::{ApiVersionsRequest, ProduceRequest};
+use ottla_protocol::messages::{ApiVersionsRequest, InitProducerIdRequest, ProduceRequest};
 use ottla_record::{
     BatchOptions, Codec, HEADER_BYTES, ProducerEpoch, ProducerId, RecordBatch, Sequence,
 };
@@ -122,6 +122,26 @@ fn requests_that_follow_each_other_are_answered_in_order() {
             assert_eq!(ErrorCode(partition.error_code), ErrorCode::NONE);
             assert_eq!((partition.index, partition.base_offset), ((i % 2) as i32, (i / 2) as i64));
         }
+        node.stop().await.expect("stops");
+    });
+    done.expect("a runtime");
+}
+
+#[test]
+fn an_id_that_a_log_remembers_is_given_to_nobody() {
+    let done = block_on(async {
+        let scratch = Scratch::new("remembered");
+        let node = start(scratch.path(), &[]).await;
+        let mut peer = Peer::dial(address(&node)).await;
+        create_topic(&mut peer, "orders", 1, &[]).await;
+        // As a partition has it that was brought from another cluster.
+        append(&mut peer, "orders", 0, idempotent(0, 0, &["theirs"])).await;
+        let request = InitProducerIdRequest { transactional_id: None, ..Default::default() };
+        let mut given = Vec::new();
+        for _ in 0..10 {
+            given.push(peer.ask(4, &request).await.producer_id);
+        }
+        assert_eq!(given, [0, 1, 2, 3, 4, 5, 6, 8, 9, 10]);
         node.stop().await.expect("stops");
     });
     done.expect("a runtime");
