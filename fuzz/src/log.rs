@@ -1,14 +1,16 @@
 //! Opening whatever lies in a log directory: it is opened or refused, and what was opened can be
 //! read from end to end and goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 
 use ottla_config::Layers;
 use ottla_fake::{FakeClock, FakeDisk, FakeRandom};
-use ottla_log::{BrokerLogDefaults, Log, LogConfig, LogDirectory, LogManager, Opening, Volume};
+use ottla_log::{
+    BrokerLogDefaults, Log, LogConfig, LogDirectory, LogManager, OpenOptions, Opening, Volume,
+};
 use ottla_record::{
     BatchBuilder, BatchOptions, BrokerId, LeaderEpoch, Offset, RecordBatch, Timestamp, ValidBatch,
     batches,
@@ -148,7 +150,10 @@ pub fn checkpoint(input: &[u8]) {
         return;
     };
     let _ = directory.join("a cluster");
-    let Ok(manager) = LogManager::open(&world, vec![directory], |_| config()) else { return };
+    let options = OpenOptions { threads: 1, expected: &BTreeSet::new() };
+    let Ok(manager) = LogManager::open(&world, vec![directory], options, |_| config()) else {
+        return;
+    };
     for (name, _) in manager.partitions() {
         use_log(&manager.get(&name).expect("it was listed"));
     }

@@ -107,7 +107,7 @@ pub(crate) const SUITES: [Suite; 13] = [
         name: "crash",
         shows: "a crash at any call of the disk takes nothing that is durable; proved at 100,000 points",
         needs: Needs::Rust,
-        share_s: 60,
+        share_s: 45,
         program: Program::Tests,
         args: &["--test", "it", "--no-fail-fast", "--", "--nocapture", "crash_points::"],
         full_env: &[("OTTLA_CRASH_POINTS", "100000")],

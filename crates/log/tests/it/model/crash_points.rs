@@ -88,6 +88,7 @@ impl Lived {
         let disk = moment.disk.after(crash);
         let broker = Broker::start(disk.after(Crash::Process))
             .unwrap_or_else(|error| panic!("it does not open: {error}"));
+        assert_eq!((broker.manager().failures(), broker.manager().offline()), (vec![], vec![]));
         let (before, after) = (&self.models[moment.operation], &self.models[moment.operation + 1]);
         let mut model = before.after_crash(after, broker.manager(), crash);
         let life = Life { disk, model: model.clone(), crash: Some(crash) };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ottla_fake::{Crash, FakeDisk};
-use ottla_log::{DirectoryError, LogDirectory, LogManager, TopicPartition};
+use ottla_log::{DirectoryError, LogDirectory, LogManager, OpenOptions, TopicPartition};
 use ottla_record::{BrokerId, LeaderEpoch, Offset, Uuid, batches};
 use ottla_runtime::Disk;
 use ottla_runtime::disk::read_file;
@@ -28,7 +28,8 @@ fn open(disk: Arc<FakeDisk>) -> Result<(Machine, LogManager), DirectoryError> {
     let world = machine.world();
     let mut directory = LogDirectory::open(&world, Path::new(DIR), BrokerId(1))?;
     directory.join("a cluster")?;
-    let manager = LogManager::open(&world, vec![directory], |_| machine.config.clone())?;
+    let options = OpenOptions { threads: 1, expected: &BTreeSet::new() };
+    let manager = LogManager::open(&world, vec![directory], options, |_| machine.config.clone())?;
     Ok((machine, manager))
 }
 
@@ -73,6 +74,10 @@ struct Seen {
 
 /// Reads a log as a client does, which checks what it gets.
 fn see(manager: &LogManager, name: &TopicPartition) -> Result<Seen, String> {
+    if let Some((_, reason)) = manager.offline().into_iter().find(|(offline, _)| offline == name) {
+        assert!(reason.contains(DIR), "{reason}");
+        return Err(reason.to_string());
+    }
     let log = manager.get(name).ok_or("the log is gone")?;
     let (start, limit) = (log.log_start_offset(), log.end());
     let (mut next, mut found) = (start, Vec::new());
@@ -149,6 +154,12 @@ fn flip_all(is_clean: bool) -> BTreeMap<String, Outcomes> {
             let disk = before.after(Crash::Process);
             disk.flip_bit(&path, at);
             match open(disk) {
+                // The directory is offline, with all its logs.
+                Ok((_, manager)) if !manager.failures().is_empty() => {
+                    let (dir, reason) = &manager.failures()[0];
+                    assert!(dir == Path::new(DIR) && reason.contains(DIR), "{context}: {reason}");
+                    of_kind.told += 1;
+                }
                 Ok(_) if unprotected.contains(&at) => of_kind.unprotected += 1,
                 Ok((_, manager)) => judge(&manager, &path, &whole, of_kind, &context),
                 Err(error) => {
@@ -188,9 +199,13 @@ fn judge(
         assert_eq!(other.as_ref(), Ok(&whole[1]), "{context}: the other partition");
     }
     let whole = &whole[0];
-    let Ok(seen) = see(manager, &name(0)) else {
-        outcomes.told += 1;
-        return;
+    let seen = match see(manager, &name(0)) {
+        Ok(seen) => seen,
+        Err(told) => {
+            assert_ne!(told, "the log is gone", "{context}");
+            outcomes.told += 1;
+            return;
+        }
     };
     let is_prefix = whole.batches.starts_with(&seen.batches);
     let may_differ = match kind(path).as_str() {

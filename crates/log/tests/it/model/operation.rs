@@ -114,7 +114,8 @@ impl Broker {
         let open = |dir: &&str| LogDirectory::open(&world, Path::new(dir), BrokerId(1));
         let directories = DIRS.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let expected = BTreeSet::new();
-        let options = OpenOptions { threads: 2, expected: &expected };
+        // One thread, for the same order of calls each time.
+        let options = OpenOptions { threads: 1, expected: &expected };
         let manager = LogManager::open(&world, directories, options, |_| machine.config.clone())?;
         Ok(Self { machine, manager })
     }
@@ -166,6 +167,9 @@ impl Broker {
             }
             Operation::Restart => return self.restart(model),
             Operation::Fault(_) => unreachable!("a fault is set for another operation"),
+        }
+        if !self.manager.failures().is_empty() {
+            return Err(Ended);
         }
         self.note(model, operation);
         Ok(self)
