@@ -170,7 +170,7 @@ impl<'a> Loading<'a> {
             };
             let (next_offset, size) = match &walked {
                 Some(walked) => (walked.next_offset, walked.size),
-                None => (segment.next_offset()?, segment.size()),
+                None => (self.next_offset(&segment)?, segment.size()),
             };
             let ending = match ending {
                 Ending::Whole => self.judge_seam(at, next_offset)?,
@@ -305,7 +305,7 @@ impl<'a> Loading<'a> {
     /// The end of the log, in a segment that is made if there is none.
     fn end(&mut self) -> Result<LogPosition, OpenError> {
         let start = self.opening.log_start_offset;
-        let mut end = end_of(&self.segments)?;
+        let mut end = self.present_end()?;
         if let Some(end) = end.filter(|end| end.offset < needed(self.opening)) {
             let file = self.options.path(end.segment, "log");
             let what = format!("the log ends, which had records up to {}", needed(self.opening));
@@ -320,9 +320,23 @@ impl<'a> Loading<'a> {
             self.segments = vec![Arc::new(segment)];
             self.indexed = vec![true];
             self.producers = Producers::default();
-            end = end_of(&self.segments)?;
+            end = self.present_end()?;
         }
         end.ok_or_else(|| io::Error::other("a log has a segment").into())
+    }
+
+    fn present_end(&self) -> Result<Option<LogPosition>, OpenError> {
+        let Some(active) = self.segments.last() else { return Ok(None) };
+        let (offset, segment) = (self.next_offset(active)?, active.base_offset());
+        Ok(Some(LogPosition { offset, segment, position: active.size() }))
+    }
+
+    /// The offset behind a segment that is believed.
+    fn next_offset(&self, segment: &Segment) -> Result<Offset, OpenError> {
+        let (next, cut_off) = segment.next_offset()?;
+        let Some(position) = cut_off else { return Ok(next) };
+        let what = "the file ends within a record batch, where all was known to be on the disk";
+        Err(self.damage(segment.path(), position, next, what.to_owned()).into())
     }
 
     /// Takes the newest whole snapshot that is not beyond `limit`.
@@ -469,12 +483,6 @@ fn note_epoch(epochs: &mut LeaderEpochs, batch: &BatchHeader<'_>) {
     if epoch > LeaderEpoch::NONE && is_newer {
         epochs.assign(epoch, batch.base_offset());
     }
-}
-
-fn end_of(segments: &[Arc<Segment>]) -> io::Result<Option<LogPosition>> {
-    let Some(active) = segments.last() else { return Ok(None) };
-    let (offset, segment) = (active.next_offset()?, active.base_offset());
-    Ok(Some(LogPosition { offset, segment, position: active.size() }))
 }
 
 /// The offset below which no record may be missing: of what was deleted, none is missed.

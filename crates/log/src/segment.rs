@@ -273,13 +273,20 @@ impl Segment {
         Ok(())
     }
 
-    /// The offset behind the last batch.
-    pub(crate) fn next_offset(&self) -> io::Result<Offset> {
+    /// The offset behind the last batch, and the position of one behind that which the file ends
+    /// within.
+    pub(crate) fn next_offset(&self) -> io::Result<(Offset, Option<u64>)> {
         let last = self.summary.lock().offsets.last();
         let mut next = self.base_offset;
         let start = last.map_or(0, |e| u64::from(e.position));
-        self.scan(start, self.size()).each(|batch| next = batch.next_offset())?;
-        Ok(next)
+        let cut_off = self.scan(start, self.size()).find(|position, batch| {
+            if position + batch.size_in_bytes() as u64 > self.size() {
+                return Some(position);
+            }
+            next = batch.next_offset();
+            None
+        })?;
+        Ok((next, cut_off))
     }
 
     /// The greatest timestamp of the first batch, from which the age of the segment counts. `None`
