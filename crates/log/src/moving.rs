@@ -274,11 +274,10 @@ impl LogManager {
             advanced
         };
         if advanced.is_err() {
-            self.cancel_move(partition).or_else(|error| {
+            self.cancel_move(partition).inspect_err(|_| {
                 // Nothing can be done in a directory that does not work.
                 self.moves.0.lock().remove(partition);
                 *moving.has_ended.lock() = true;
-                Err(error)
             })?;
         }
         advanced

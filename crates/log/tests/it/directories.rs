@@ -66,7 +66,7 @@ fn a_damaged_log_is_offline_alone_and_keeps_what_is_known_of_it() {
     let whole = read_file(&*before.disk, path).unwrap();
     let cut = |machine: &Machine| {
         let file = machine.disk.open(path, OpenMode::ReadWrite).unwrap();
-        file.set_len(whole.len() as u64 - 10).unwrap();
+        file.set_len((whole.len() - batch(1, 50).len()) as u64).unwrap();
     };
     cut(&before);
     let mut machine = next(&before, Crash::Process);

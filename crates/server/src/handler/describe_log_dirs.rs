@@ -58,7 +58,6 @@ fn describe(
                 partition_size: i64::try_from(log.size).unwrap_or(i64::MAX),
                 offset_lag: log.lag,
                 is_future_key: log.is_future,
-                ..Default::default()
             });
         }
     }

@@ -125,6 +125,5 @@ fn describe_partition(
         // that would say so.
         eligible_leader_replicas: Some(Vec::new()),
         last_known_elr: Some(Vec::new()),
-        ..Default::default()
     }
 }
