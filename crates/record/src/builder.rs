@@ -108,23 +108,13 @@ impl BatchBuilder {
             self.base_timestamp = timestamp;
         }
         let delta = timestamp.0.wrapping_sub(self.base_timestamp.0);
-        let body = body_bytes(delta, self.count, key, value, headers);
+        let body = body_bytes(delta, self.count, key, value, headers.iter().copied());
         assert!(
             self.bytes.len() + body < i32::MAX as usize - 5,
             "record batch outgrows its format"
         );
 
-        put_varint(&mut self.bytes, body as i32);
-        self.bytes.push(0); // attributes: none are defined
-        put_varlong(&mut self.bytes, delta);
-        put_varint(&mut self.bytes, self.count);
-        put_nullable(&mut self.bytes, key);
-        put_nullable(&mut self.bytes, value);
-        put_varint(&mut self.bytes, headers.len() as i32);
-        for header in headers {
-            put_nullable(&mut self.bytes, Some(header.key));
-            put_nullable(&mut self.bytes, header.value);
-        }
+        put_record(&mut self.bytes, delta, self.count, key, value, headers.iter().copied());
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.count += 1;
         self.count - 1
@@ -141,7 +131,7 @@ impl BatchBuilder {
     ) -> usize {
         let base = if self.count == 0 { timestamp } else { self.base_timestamp };
         let delta = timestamp.0.wrapping_sub(base.0);
-        let body = body_bytes(delta, self.count, key, value, headers);
+        let body = body_bytes(delta, self.count, key, value, headers.iter().copied());
         self.bytes.len() + varlong_bytes(body as i64) + body
     }
 
@@ -216,7 +206,7 @@ impl RecordBatch<'_> {
 }
 
 /// Room for a header, then the compressed records.
-fn compressed(codec: Codec, level: Option<i32>, records: &[u8]) -> Vec<u8> {
+pub(crate) fn compressed(codec: Codec, level: Option<i32>, records: &[u8]) -> Vec<u8> {
     let mut batch = Vec::with_capacity(HEADER_BYTES + records.len() / 2);
     batch.resize(HEADER_BYTES, 0);
     compress(codec, level, records, &mut batch);
@@ -224,15 +214,38 @@ fn compressed(codec: Codec, level: Option<i32>, records: &[u8]) -> Vec<u8> {
 }
 
 /// Writes length and checksum into a batch that is otherwise complete.
-fn seal(batch: &mut [u8]) {
+pub(crate) fn seal(batch: &mut [u8]) {
     let length = i32::try_from(batch.len() - LOG_OVERHEAD).expect("a batch is less than 2 GiB");
     put(batch, at::LENGTH, length.to_be_bytes());
     let crc = crc32c(&batch[at::ATTRIBUTES..]);
     put(batch, at::CRC, crc.to_be_bytes());
 }
 
-fn put<const N: usize>(batch: &mut [u8], at: usize, field: [u8; N]) {
+pub(crate) fn put<const N: usize>(batch: &mut [u8], at: usize, field: [u8; N]) {
     batch[at..at + N].copy_from_slice(&field);
+}
+
+/// Appends a record.
+pub(crate) fn put_record<'h>(
+    out: &mut Vec<u8>,
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: impl ExactSizeIterator<Item = Header<'h>> + Clone,
+) {
+    let body = body_bytes(timestamp_delta, offset_delta, key, value, headers.clone());
+    put_varint(out, body as i32);
+    out.push(0); // attributes: none are defined
+    put_varlong(out, timestamp_delta);
+    put_varint(out, offset_delta);
+    put_nullable(out, key);
+    put_nullable(out, value);
+    put_varint(out, headers.len() as i32);
+    for header in headers {
+        put_nullable(out, Some(header.key));
+        put_nullable(out, header.value);
+    }
 }
 
 fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
@@ -246,23 +259,24 @@ fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
 }
 
 /// Bytes of a record behind its length.
-fn body_bytes(
+fn body_bytes<'h>(
     timestamp_delta: i64,
     offset_delta: i32,
     key: Option<&[u8]>,
     value: Option<&[u8]>,
-    headers: &[Header<'_>],
+    headers: impl ExactSizeIterator<Item = Header<'h>>,
 ) -> usize {
     let nullable = |field: Option<&[u8]>| match field {
         Some(field) => varlong_bytes(field.len() as i64) + field.len(),
         None => 1,
     };
+    let count_bytes = varlong_bytes(headers.len() as i64);
     let headers_bytes: usize =
-        headers.iter().map(|header| nullable(Some(header.key)) + nullable(header.value)).sum();
+        headers.map(|header| nullable(Some(header.key)) + nullable(header.value)).sum();
     1 + varlong_bytes(timestamp_delta)
         + varlong_bytes(i64::from(offset_delta))
         + nullable(key)
         + nullable(value)
-        + varlong_bytes(headers.len() as i64)
+        + count_bytes
         + headers_bytes
 }

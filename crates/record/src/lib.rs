@@ -1,8 +1,8 @@
 //! Record batches and the small numbers of Kafka.
 //!
 //! Owns: the newtypes that every room speaks in, and record batch v2: viewing, validating,
-//! patching, building and compressing it; reading the formats before it ([`legacy`]). Must not
-//! know: files, requests.
+//! patching, building and compressing it, taking records out of it; reading the formats before it
+//! ([`legacy`]). Must not know: files, requests.
 //!
 //! The way of a batch from a producer through the log to a consumer:
 //!
@@ -55,6 +55,7 @@ mod ids;
 pub mod legacy;
 mod patch;
 mod record;
+mod retain;
 mod validate;
 mod varint;
 
