@@ -100,6 +100,11 @@ impl File for FakeFile {
         Ok(0)
     }
 
+    /// On this disk nothing ages.
+    fn set_modified_ms(&self, _ms: i64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn start_writeback(&self, _range: Range<u64>) {}
 
     fn identity(&self) -> io::Result<u128> {

@@ -23,8 +23,7 @@ keys! {
     /// does not say otherwise.
     pub struct LogConfig {
         /// What becomes of old segments: `delete` drops them by age or size, `compact` keeps the
-        /// last value of each key; both may be set, or neither. `compact` does not compact yet:
-        /// it demands keys, and keeps all records.
+        /// last value of each key; both may be set, or neither.
         cleanup_policy: CleanupPolicy = Key::topic("cleanup.policy").default("delete")
             .synonyms(&[BrokerSynonym::new("log.cleanup.policy")]);
         /// The codec of stored batches. `producer` keeps what the producer chose.
@@ -43,7 +42,6 @@ keys! {
             .check(Check::Between(-131_072, 22))
             .synonyms(&[BrokerSynonym::new("compression.zstd.level")]);
         /// How long a compacted log keeps tombstones and markers, in milliseconds.
-        /// Not honoured yet: logs are not compacted.
         delete_retention_ms: i64 = Key::topic("delete.retention.ms").default("86400000")
             .check(Check::AtLeast(0))
             .synonyms(&[BrokerSynonym::new("log.cleaner.delete.retention.ms")]);
@@ -104,12 +102,10 @@ keys! {
             .default("CreateTime")
             .synonyms(&[BrokerSynonym::new("log.message.timestamp.type")]);
         /// The share of a log that must be uncompacted before it is compacted.
-        /// Not honoured yet: logs are not compacted.
         min_cleanable_dirty_ratio: f64 = Key::topic("min.cleanable.dirty.ratio").default("0.5")
             .check(Check::Between(0, 1))
             .synonyms(&[BrokerSynonym::new("log.cleaner.min.cleanable.ratio")]);
         /// How long a record stays uncompacted at least, in milliseconds.
-        /// Not honoured yet: logs are not compacted.
         min_compaction_lag_ms: i64 = Key::topic("min.compaction.lag.ms").default("0")
             .check(Check::AtLeast(0))
             .synonyms(&[BrokerSynonym::new("log.cleaner.min.compaction.lag.ms")]);

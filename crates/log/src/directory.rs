@@ -22,6 +22,7 @@ pub(crate) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 pub(crate) const LOG_START_OFFSETS: &str = "log-start-offset-checkpoint";
 pub(crate) const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
+pub(crate) const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 
 /// Whose a directory is (`meta.properties`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -299,7 +300,7 @@ impl LogDirectory {
         let read_or_none = |name: &str| {
             read(name).unwrap_or_else(|error| {
                 let dir = self.path().display();
-                warn!(%dir, %error, "a checkpoint could not be read: all logs are scanned");
+                warn!(%dir, %error, "a checkpoint could not be read: what it says is found anew");
                 Offsets::new()
             })
         };
@@ -307,6 +308,7 @@ impl LogDirectory {
             log_start_offsets: read(LOG_START_OFFSETS).map_err(self.failed(LOG_START_OFFSETS))?,
             recovery_points: read_or_none(RECOVERY_POINTS),
             high_watermarks: read_or_none(HIGH_WATERMARKS),
+            cleaner_offsets: read_or_none(CLEANER_OFFSETS),
         })
     }
 
@@ -319,6 +321,12 @@ impl LogDirectory {
         ] {
             checkpoint::write_offsets(self.disk(), &self.path().join(name), offsets)
                 .map_err(self.failed(name))?;
+        }
+        let (disk, path) = (self.disk(), self.path().join(CLEANER_OFFSETS));
+        // Most directories have no compacted log.
+        if !offsets.cleaner_offsets.is_empty() || disk.exists(&path) {
+            checkpoint::write_offsets(disk, &path, &offsets.cleaner_offsets)
+                .map_err(self.failed(CLEANER_OFFSETS))?;
         }
         Ok(())
     }
@@ -415,6 +423,8 @@ pub(crate) struct Checkpoints {
     pub(crate) recovery_points: Offsets,
     pub(crate) log_start_offsets: Offsets,
     pub(crate) high_watermarks: Offsets,
+    /// The first dirty offsets of logs that were compacted.
+    pub(crate) cleaner_offsets: Offsets,
 }
 
 /// What the checkpoints of a directory say of one log.
@@ -423,6 +433,8 @@ pub(crate) struct Noted {
     pub(crate) recovery_point: Option<Offset>,
     pub(crate) log_start_offset: Option<Offset>,
     pub(crate) high_watermark: Option<Offset>,
+    /// Below it the log was compacted.
+    pub(crate) cleaner_offset: Option<Offset>,
 }
 
 impl Noted {
@@ -439,6 +451,7 @@ impl Checkpoints {
             recovery_point: self.recovery_points.get(partition).copied(),
             log_start_offset: self.log_start_offsets.get(partition).copied(),
             high_watermark: self.high_watermarks.get(partition).copied(),
+            cleaner_offset: self.cleaner_offsets.get(partition).copied(),
         }
     }
 
@@ -453,6 +466,7 @@ impl Checkpoints {
             (&mut self.recovery_points, noted.recovery_point),
             (&mut self.log_start_offsets, noted.log_start_offset),
             (&mut self.high_watermarks, noted.high_watermark),
+            (&mut self.cleaner_offsets, noted.cleaner_offset),
         ] {
             offsets.extend(offset.map(|offset| (partition.clone(), offset)));
         }

@@ -133,6 +133,7 @@ impl Log {
             let snapshot = self.take_snapshot(&mut appender, self.end().offset)?;
             (snapshot, appender.epochs.unwritten())
         };
+        let _upkeep = self.upkeep.interrupt();
         if let Some(snapshot) = snapshot {
             snapshot.sync_data()?;
         }
@@ -157,6 +158,8 @@ impl Log {
     /// on, so that none makes a file in a directory that may belong to another log of that name.
     pub(crate) fn retire(&self) {
         self.appender.lock().is_closed = true;
+        // Whoever changes segments by name ends first.
+        drop(self.upkeep.interrupt());
     }
 
     /// Makes the batches below `end` durable.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ottla_record::Timestamp;
-use ottla_runtime::disk::{Disk, File, OpenMode, replace_file};
+use ottla_runtime::disk::{Disk, File, OpenMode, pin, replace_file};
 
 /// Entries that gather in memory before they are written together.
 const PENDING_MAX: usize = 512;
@@ -236,6 +236,14 @@ impl<E: Entry> Index<E> {
         self.pending.shrink_to_fit();
         self.file = None;
         Ok(file)
+    }
+
+    /// Opens the file, if there is one, so that it is read on when its name goes to another.
+    pub(crate) fn hold(&mut self) -> io::Result<()> {
+        if self.written > 0 {
+            self.file = Some(pin(&self.open_file(OpenMode::ReadWrite)?)?);
+        }
+        Ok(())
     }
 
     fn pending_bytes(&self) -> Vec<u8> {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `.deleted` | removed by Kafka, for its readers to finish | is removed |
 //! | `.tmp` | being written, to replace a file | is removed |
-//! | `.cleaned` | being written by Kafka's log cleaner | is removed, with what depends on it |
+//! | `.cleaned` | being written by the log cleaner | is removed, with what depends on it |
 //! | `.swap` | finished by the cleaner, to replace one or more segments | replaces them |
 //!
 //! An index without a log is removed too.
@@ -85,7 +85,8 @@ impl Leftovers<'_> {
         Ok(())
     }
 
-    /// Brings to its end what Kafka's cleaner had committed, and takes back what it had not.
+    /// Brings to its end what the cleaner had committed, and takes back what it had not. Whatever
+    /// says which of the two it is outlasts what it says that of.
     fn finish_swaps(&mut self) -> io::Result<()> {
         let cleaned = |name: &str| leading_offset(name).filter(|_| name.ends_with(CLEANED));
         // The cleaner renames from the last segment to the first: a `.swap` behind a `.cleaned` is
@@ -94,31 +95,47 @@ impl Leftovers<'_> {
             self.remove(|name| {
                 name.ends_with(SWAP) && leading_offset(name).is_some_and(|base| base >= first)
             })?;
+            self.sync()?;
             self.remove(|name| name.ends_with(CLEANED))?;
+            self.sync()?;
         }
         let swapped = self.offsets("log.swap");
-        let (Some(&first), Some(&last)) = (swapped.first(), swapped.last()) else {
-            return Ok(());
-        };
-        let path = self.options.path(last, "log.swap");
-        let end = self.next_offset(&path)?.unwrap_or(last);
-        info!(path = %path.display(), "finishing what the log cleaner had committed");
-        self.remove(|name| {
-            let replaced = leading_offset(name).is_some_and(|base| first <= base && base < end);
-            replaced && !name.ends_with(SWAP)
-        })?;
-        // What is replaced is gone for good before its replacement can be taken for it.
-        self.options.disk.sync_dir(&self.options.dir)?;
-        for at in 0..self.entries.len() {
-            if let Some(name) = self.entries[at].name.strip_suffix(SWAP).map(str::to_owned) {
-                let path = self.path(&self.entries[at].name);
-                self.options.disk.rename(&path, &self.path(&name))?;
-                self.entries[at].name = name;
-                self.changed = true;
-            }
+        if let (Some(&first), Some(&last)) = (swapped.first(), swapped.last()) {
+            let path = self.options.path(last, "log.swap");
+            let end = self.next_offset(&path)?.unwrap_or(last);
+            info!(path = %path.display(), "finishing what the log cleaner had committed");
+            let replaced = |name: &str| {
+                let is_within = |base| (first <= base && base < end) || swapped.contains(&base);
+                !name.ends_with(SWAP) && leading_offset(name).is_some_and(is_within)
+            };
+            // A log must not be left without its index of aborted transactions.
+            self.remove(|name| name.ends_with(".log") && replaced(name))?;
+            self.sync()?;
+            self.remove(replaced)?;
+            self.sync()?;
+            self.drop_swap("log.swap")?;
+            self.sync()?;
+        }
+        // Without its log, an index belongs to one that was renamed already.
+        self.drop_swap(SWAP)
+    }
+
+    /// Takes [`SWAP`] off the names that end with `suffix`.
+    fn drop_swap(&mut self, suffix: &str) -> io::Result<()> {
+        let (disk, dir) = (&*self.options.disk, &self.options.dir);
+        for entry in self.entries.iter_mut().filter(|entry| entry.name.ends_with(suffix)) {
+            let name = entry.name[..entry.name.len() - SWAP.len()].to_owned();
+            disk.rename(&dir.join(&entry.name), &dir.join(&name))?;
+            entry.name = name;
+            self.changed = true;
         }
         self.entries.sort_by(|a, b| a.name.cmp(&b.name));
+        self.entries.dedup_by(|a, b| a.name == b.name);
         Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.options.disk.sync_dir(&self.options.dir)
     }
 
     /// The offset behind the last batch of a log file.
@@ -235,6 +252,40 @@ mod tests {
                 file(30, "log"),
             ],
         );
+    }
+
+    #[test]
+    fn indexes_follow_a_log_that_was_renamed_before_them() {
+        check(
+            &[
+                file(10, "index.swap"),
+                file(10, "log"),
+                file(10, "timeindex"),
+                file(10, "txnindex.swap"),
+                file(30, "log"),
+            ],
+            &[
+                file(10, "index"),
+                file(10, "log"),
+                file(10, "timeindex"),
+                file(10, "txnindex"),
+                file(30, "log"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_swap_without_records_replaces_the_segment_of_its_offset() {
+        let disk = disk_with(&[&file(10, "index"), &file(10, "log"), &file(30, "log")]);
+        for name in [file(10, "index.swap"), file(10, "log.swap")] {
+            disk.open(&Path::new("/d").join(name), OpenMode::Create).unwrap();
+        }
+        assert_eq!(list_segments(&options(&disk)).unwrap(), [Offset(10), Offset(30)]);
+        assert_eq!(names(&disk), [file(10, "index"), file(10, "log"), file(30, "log")]);
+        for name in [file(10, "index"), file(10, "log")] {
+            let file = disk.open(&Path::new("/d").join(name), OpenMode::Read).unwrap();
+            assert!(file.is_empty().unwrap());
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! One partition's log on disk, and the directories that logs live in.
 //!
-//! Owns: append, read, roll, recover and retain; the sparse indexes, producer state, leader epochs
-//! and checkpoints; the log directories. Byte for byte Kafka's files. Synchronous: no async fn.
-//! Must not know: requests, replicas.
+//! Owns: append, read, roll, recover, retain and compact; the sparse indexes, producer state, leader
+//! epochs and checkpoints; the log directories. Byte for byte Kafka's files. Synchronous: no async
+//! fn. Must not know: requests, replicas.
 
 mod checkpoint;
+mod cleaner;
 mod config;
 mod damage;
 mod deletion;
@@ -29,12 +30,15 @@ mod recovery;
 mod retention;
 mod scan;
 mod segment;
+mod swap;
 mod transactions;
 mod truncation;
 mod txn_index;
+mod upkeep;
 mod volume;
 
 pub use checkpoint::TopicPartition;
+pub use cleaner::{CleanerSettings, LogCleaner};
 pub use config::*;
 pub use damage::{Damage, OpenError};
 pub use directory::{DirectoryError, LogDirectory};

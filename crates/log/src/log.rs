@@ -32,6 +32,7 @@ use ottla_runtime::disk::{Disk, File, OpenMode};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::LogConfig;
+use crate::cleaner::Cleaning;
 use crate::damage::OpenError;
 use crate::flush::flushed_of;
 use crate::flusher::FlushListener;
@@ -39,6 +40,7 @@ use crate::leader_epochs::LeaderEpochs;
 use crate::loading;
 use crate::producer_state::{Duplicate, ProducerState, SequenceError, marker_of};
 use crate::segment::{BatchFacts, Segment, SegmentOptions, remove_if_there};
+use crate::upkeep::Upkeep;
 use crate::volume::Volume;
 
 /// One partition's log.
@@ -69,6 +71,8 @@ pub struct Log {
     pub(crate) appender: Mutex<Appender>,
     /// The log that took this one's place when it was moved to another directory.
     successor: OnceLock<Arc<Log>>,
+    pub(crate) upkeep: Upkeep,
+    pub(crate) cleaning: Cleaning,
 }
 
 /// What only an append changes.
@@ -261,6 +265,8 @@ impl Log {
             truncations: AtomicU64::new(0),
             appender: Mutex::new(appender),
             successor: OnceLock::new(),
+            upkeep: Upkeep::default(),
+            cleaning: Cleaning::default(),
         });
         if !is_flushed {
             // What a crash left in the page cache is served only once it is on the disk.

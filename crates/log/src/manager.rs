@@ -162,6 +162,11 @@ impl LogManager {
         self.logs.lock().placed.get(partition).map(|placed| placed.log.clone())
     }
 
+    /// All logs.
+    pub(crate) fn logs(&self) -> Vec<(TopicPartition, Arc<Log>)> {
+        self.snapshot().into_iter().map(|(partition, placed)| (partition, placed.log)).collect()
+    }
+
     /// All partitions that have a log, with the topic id that their directory bears.
     #[must_use]
     pub fn partitions(&self) -> Vec<(TopicPartition, Option<Uuid>)> {
@@ -382,6 +387,7 @@ impl LogManager {
                 log_start_offset: Some(start).filter(|&start| start > log.first_base_offset()),
                 // A log that ends below its high watermark is damaged: so it is what no crash takes.
                 high_watermark: Some(log.flushed().offset),
+                cleaner_offset: log.cleaner_checkpoint(),
             };
             checkpoints[directory].note(&partition, noted);
         }

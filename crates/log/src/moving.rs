@@ -152,6 +152,8 @@ impl Moves {
                     recovery_point: Some(copy.recovery_point()),
                     log_start_offset: Some(start).filter(|&s| s > copy.first_base_offset()),
                     high_watermark: Some(copy.recovery_point()),
+                    // It may have what was compacted away since it was copied.
+                    cleaner_offset: None,
                 };
                 checkpoints[moving.target].note(&partition, noted);
             }
@@ -340,6 +342,7 @@ impl LogManager {
         let (source, target) =
             (&self.directories[moving.source.directory], &self.directories[moving.target]);
         let mut logs = self.logs.lock();
+        let _upkeep = log.upkeep.interrupt();
         let mut appender = log.change()?;
         copy_batches(log, copy, usize::MAX)?;
         copy.take_over(log, &appender);

@@ -176,6 +176,10 @@ impl<'a, C: Fn(&str) -> Arc<LogConfig> + Sync> Loader<'a, C> {
         };
         let config = (self.config_of)(&partition.topic);
         let log = Log::open(self.directory.volume(), &dir, config, opening)?;
+        // One beyond the end is of records that were lost: those that follow are not clean.
+        if let Some(offset) = noted.cleaner_offset.filter(|&offset| offset <= log.end().offset) {
+            log.set_cleaner_checkpoint(offset);
+        }
         Ok(Placed { log, topic_id, directory: self.index })
     }
 

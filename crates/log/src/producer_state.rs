@@ -12,6 +12,7 @@ use ottla_record::{
     RecordBatch, Sequence, Timestamp, crc32c,
 };
 
+use crate::cleaner::LastEntry;
 use crate::txn_index::AbortedTransaction;
 
 /// How many batches of a producer are remembered: the most that it may have in flight.
@@ -249,6 +250,15 @@ impl ProducerState {
         ids: RangeInclusive<ProducerId>,
     ) -> impl Iterator<Item = ProducerId> {
         self.producers.range(ids).map(|(&id, _)| id)
+    }
+
+    /// The last entry of each producer, which the log cleaner must leave a trace of.
+    pub(crate) fn last_entries(&self) -> BTreeMap<ProducerId, LastEntry> {
+        let entry = |producer: &Producer| LastEntry {
+            data_offset: producer.batches.back().map(|batch| batch.last_offset),
+            epoch: producer.epoch,
+        };
+        self.producers.iter().map(|(&id, producer)| (id, entry(producer))).collect()
     }
 
     /// How many producers are remembered.

@@ -91,11 +91,11 @@ impl Log {
     }
 }
 
-/// Bytes of `segment` below the limit.
+/// Bytes of `segment` below the limit. A segment may have been compacted since the limit was taken:
+/// it is smaller then, and all that it holds became readable before that.
 fn readable_bytes(segment: &Segment, limit: LogPosition) -> u64 {
     match segment.base_offset().cmp(&limit.segment) {
         Ordering::Less => segment.size(),
-        // Compaction may have made it smaller since the limit was taken.
         Ordering::Equal => limit.position.min(segment.size()),
         Ordering::Greater => 0,
     }

@@ -27,8 +27,11 @@ impl Log {
     }
 
     /// Removes the segments that `retention.ms`, `retention.bytes` and the log start offset allow to
-    /// go, but none that reaches beyond `limit`. Returns how many went.
+    /// go, but none that reaches beyond `limit`. Returns how many went: none while the log is being
+    /// compacted.
     pub fn delete_old_segments(&self, limit: Offset) -> io::Result<usize> {
+        // Who cleans the log removes what may go when that is done.
+        let Some(_upkeep) = self.upkeep.try_begin() else { return Ok(0) };
         let gone = self.take_old_segments(limit)?;
         let options = self.options();
         // Each is gone for good before the next one goes: a crash leaves no hole.

@@ -5,14 +5,14 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ottla_record::{BatchHeader, EndTransactionMarker, HEADER_BYTES, Offset, Timestamp};
-use ottla_runtime::disk::{Disk, File, OpenMode};
+use ottla_runtime::disk::{Disk, File, OpenMode, pin};
 use parking_lot::Mutex;
 
-use crate::index::{Index, OffsetEntry, TimeEntry};
+use crate::index::{Entry, Index, OffsetEntry, TimeEntry};
 use crate::producer_state::{MARKER_BYTES_MAX, marker_of};
 use crate::scan::Scan;
 use crate::txn_index::{AbortedTransaction, TransactionIndex};
@@ -29,6 +29,8 @@ pub(crate) struct Segment {
     base_offset: Offset,
     path: PathBuf,
     file: Arc<dyn File>,
+    /// The same file, once its name goes to another segment.
+    pinned: OnceLock<Arc<dyn File>>,
     size: AtomicU64,
     /// A write that failed may have left bytes behind `size`.
     has_garbage: AtomicBool,
@@ -116,26 +118,51 @@ impl Segment {
         };
         let found = found.filter(|_| aborted.is_some());
         let mut has_indexes = found.is_some();
-        let (offsets, times) =
-            found.unwrap_or_else(|| empty_indexes(options, base_offset, trusted));
-        let segment = Self {
-            base_offset,
-            path,
-            file,
-            size: AtomicU64::new(size),
-            has_garbage: AtomicBool::new(false),
-            has_lost: AtomicBool::new(false),
-            summary: Mutex::new(Summary::new(base_offset, offsets, times)),
-            aborted: Mutex::new(
-                aborted.unwrap_or_else(|| TransactionIndex::empty(disk.clone(), txn_path)),
-            ),
-        };
+        let indexes = found.unwrap_or_else(|| empty_indexes(options, base_offset, trusted));
+        let aborted = aborted.unwrap_or_else(|| TransactionIndex::empty(disk.clone(), txn_path));
+        let segment = Self::new(base_offset, path, file, indexes, aborted)?;
         if has_indexes && !segment.has_right_indexes()? {
             let (offsets, times) = empty_indexes(options, base_offset, true);
             *segment.summary.lock() = Summary::new(base_offset, offsets, times);
             has_indexes = false;
         }
         Ok((segment, has_indexes))
+    }
+
+    /// Makes the segment that takes what the log cleaner keeps of others. Its files have names that
+    /// a load removes.
+    pub(crate) fn cleaned(options: &SegmentOptions, base_offset: Offset) -> io::Result<Self> {
+        let path = |suffix: &str| options.path(base_offset, &format!("{suffix}.cleaned"));
+        let (disk, bytes_max) = (&options.disk, options.index_bytes_max);
+        let file = disk.open(&path("log"), OpenMode::Create)?;
+        // A pass that failed may have left them.
+        file.set_len(0)?;
+        remove_if_there(&**disk, &path("txnindex"))?;
+        let offsets = Index::empty(disk.clone(), path("index"), bytes_max);
+        let times = Index::empty(disk.clone(), path("timeindex"), bytes_max);
+        let aborted = TransactionIndex::empty(disk.clone(), path("txnindex"));
+        Self::new(base_offset, path("log"), file, (offsets, times), aborted)
+    }
+
+    fn new(
+        base_offset: Offset,
+        path: PathBuf,
+        file: Arc<dyn File>,
+        (offsets, times): (Index<OffsetEntry>, Index<TimeEntry>),
+        aborted: TransactionIndex,
+    ) -> io::Result<Self> {
+        let size = file.len()?;
+        Ok(Self {
+            base_offset,
+            path,
+            file,
+            pinned: OnceLock::new(),
+            size: AtomicU64::new(size),
+            has_garbage: AtomicBool::new(false),
+            has_lost: AtomicBool::new(false),
+            summary: Mutex::new(Summary::new(base_offset, offsets, times)),
+            aborted: Mutex::new(aborted),
+        })
     }
 
     pub(crate) fn base_offset(&self) -> Offset {
@@ -147,7 +174,7 @@ impl Segment {
     }
 
     pub(crate) fn file(&self) -> &Arc<dyn File> {
-        &self.file
+        self.pinned.get().unwrap_or(&self.file)
     }
 
     /// Bytes that a reader may read.
@@ -221,6 +248,46 @@ impl Segment {
                 Err(io::Error::new(io::ErrorKind::InvalidData, message))
             }
         }
+    }
+
+    /// Writes whole batches behind the others, for a segment that nobody reads yet.
+    pub(crate) fn append_copied(
+        &self,
+        bytes: &[u8],
+        batches: &[BatchFacts],
+        index_interval_bytes: u64,
+    ) -> io::Result<()> {
+        let mut position = self.size();
+        self.file.write_at(&[IoSlice::new(bytes)], position)?;
+        let mut summary = self.summary.lock();
+        for &batch in batches {
+            summary.note(self.base_offset, position, batch, index_interval_bytes);
+            position += batch.size as u64;
+        }
+        self.size.store(position, Ordering::Release);
+        Ok(())
+    }
+
+    /// Bytes of the offset index and of the time index.
+    pub(crate) fn index_sizes(&self) -> [usize; 2] {
+        let summary = self.summary.lock();
+        [summary.offsets.len() * OffsetEntry::SIZE, summary.times.len() * TimeEntry::SIZE]
+    }
+
+    /// Opens what the segment may still read by name, because its names go to another segment.
+    pub(crate) fn hold_files(&self) -> io::Result<()> {
+        let file = pin(&self.file)?;
+        self.pinned.get_or_init(|| file);
+        let mut summary = self.summary.lock();
+        summary.offsets.hold()?;
+        summary.times.hold()?;
+        self.aborted.lock().hold()
+    }
+
+    /// Its names belong to another segment now: nothing is written or removed by them any more.
+    /// Readers that hold the segment go on reading.
+    pub(crate) fn give_names_up(&self) {
+        self.summary.lock().removed = true;
     }
 
     /// Cuts what a failed write left: bytes of a client, which must never stand behind the last
@@ -323,7 +390,7 @@ impl Segment {
     /// segment is loaded again.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.check_not_lost()?;
-        self.file.sync_data().inspect_err(|_| self.has_lost.store(true, Ordering::Relaxed))
+        self.file().sync_data().inspect_err(|_| self.has_lost.store(true, Ordering::Relaxed))
     }
 
     /// A sync failed, so that nobody knows what of the segment is on the disk.
@@ -342,7 +409,7 @@ impl Segment {
     /// When the newest record was written: its timestamp or, without one, the file's.
     pub(crate) fn newest_ms(&self) -> io::Result<i64> {
         match self.max_timestamp() {
-            Timestamp::NONE => self.file.modified_ms(),
+            Timestamp::NONE => self.file().modified_ms(),
             Timestamp(ms) => Ok(ms),
         }
     }
@@ -355,7 +422,7 @@ impl Segment {
 
     pub(crate) fn bytes_at(&self, position: u64, size: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; size];
-        if self.file.read_at(&mut bytes, position)? < size {
+        if self.file().read_at(&mut bytes, position)? < size {
             let message = format!("{} ends within a batch at {position}", self.path.display());
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
@@ -363,7 +430,7 @@ impl Segment {
     }
 
     pub(crate) fn scan(&self, position: u64, end: u64) -> Scan<'_> {
-        Scan::new(&*self.file, &self.path, position..end)
+        Scan::new(&**self.file(), &self.path, position..end)
     }
 }
 

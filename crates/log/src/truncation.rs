@@ -27,6 +27,7 @@ impl Log {
         offset: Offset,
         checkpoint: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
+        let _upkeep = self.upkeep.interrupt();
         let mut appender = self.change()?;
         appender.epochs.truncate_from_end(offset);
         if offset >= self.end().offset {
@@ -50,6 +51,7 @@ impl Log {
         offset: Offset,
         checkpoint: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
+        let _upkeep = self.upkeep.interrupt();
         let mut appender = self.change()?;
         let cut = self.restart(&mut appender, offset, checkpoint);
         appender.is_closed |= cut.is_err();
@@ -120,6 +122,7 @@ impl Log {
             self.recovery_point.fetch_min(end.offset.0, Ordering::AcqRel);
         }
         self.log_start_offset.fetch_min(end.offset.0, Ordering::AcqRel);
+        self.lower_cleaner_checkpoint(end.segment);
         appender.epochs.unwritten().map_or(Ok(()), |epochs| epochs.write())
     }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ottla_record::{Offset, ProducerId};
-use ottla_runtime::disk::{Disk, File, OpenMode, read_file, replace_file};
+use ottla_runtime::disk::{Disk, File, OpenMode, pin, read_file, replace_file};
 
 use crate::log::Log;
 use crate::segment::remove_if_there;
@@ -184,6 +184,14 @@ impl TransactionIndex {
             self.file(OpenMode::ReadWrite)?;
         }
         Ok(self.file.take())
+    }
+
+    /// Opens the file, if there is one, so that it is read on when its name goes to another.
+    pub(crate) fn hold(&mut self) -> io::Result<()> {
+        if self.written > 0 {
+            self.file = Some(pin(&self.file(OpenMode::ReadWrite)?)?);
+        }
+        Ok(())
     }
 
     fn file(&mut self, mode: OpenMode) -> io::Result<Arc<dyn File>> {

@@ -105,6 +105,8 @@ pub trait File: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// When the content last changed, in milliseconds since 1970-01-01 UTC.
     fn modified_ms(&self) -> io::Result<i64>;
+    /// Sets when the content last changed, in milliseconds since 1970-01-01 UTC.
+    fn set_modified_ms(&self, ms: i64) -> io::Result<()>;
     /// Starts writing `range` back to the disk without waiting for it.
     fn start_writeback(&self, range: Range<u64>);
     /// Tells the file from another one that takes its path when it is gone.
@@ -320,6 +322,11 @@ impl File for SystemFile {
     fn modified_ms(&self) -> io::Result<i64> {
         let since_epoch = self.0.metadata()?.modified()?.duration_since(std::time::UNIX_EPOCH);
         Ok(since_epoch.map_or(0, |d| d.as_millis() as i64))
+    }
+
+    fn set_modified_ms(&self, ms: i64) -> io::Result<()> {
+        let since_epoch = std::time::Duration::from_millis(ms.try_into().unwrap_or(0));
+        self.0.set_modified(std::time::UNIX_EPOCH + since_epoch)
     }
 
     #[allow(unsafe_code, reason = "sync_file_range has no safe wrapper")]

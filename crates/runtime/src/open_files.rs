@@ -166,6 +166,10 @@ impl File for CachedFile {
         self.get()?.modified_ms()
     }
 
+    fn set_modified_ms(&self, ms: i64) -> io::Result<()> {
+        self.get()?.set_modified_ms(ms)
+    }
+
     fn start_writeback(&self, range: Range<u64>) {
         if let Ok(file) = self.get() {
             file.start_writeback(range);

@@ -230,12 +230,6 @@ impl Cluster {
             })?;
         let partitions = topic.partitions.len();
         info!(topic = name, id = %topic.id, partitions, "created topic");
-        if self.log_config(&topic).cleanup_policy.compact && !topic_name::is_internal(name) {
-            warn!(
-                topic = name,
-                "cleanup.policy=compact does not compact yet: all records are kept"
-            );
-        }
         self.publish(topic).await
     }
 

@@ -8,6 +8,7 @@ mod acknowledge;
 mod advertise;
 mod authorize;
 mod call;
+mod cleaning;
 mod cluster;
 pub mod config;
 mod dispatch;

@@ -29,6 +29,7 @@ use ottla_runtime::{BufferPool, Spawner, Task, World, process, task};
 use tracing::warn;
 
 use crate::authorize::Authorizer;
+use crate::cleaning;
 use crate::cluster::{ChangeError, Cluster, Parts, log_config};
 use crate::config::{self, BrokerConfig};
 use crate::dispatch::Services;
@@ -210,6 +211,7 @@ impl Node {
         housekeeping.extend(moving::start(&services));
         housekeeping.push(Spawner::current().spawn(checkpoints));
         housekeeping.push(Spawner::current().spawn(groups.drive()));
+        housekeeping.extend(cleaning::start(&services));
         let tree = built_in;
         Ok(Self { services, logs, tree, listening, acceptors, housekeeping, workers })
     }

@@ -1,6 +1,7 @@
 //! The log as the rooms above it see it, over a disk in memory and a clock that stands still.
 
 mod append;
+mod compaction;
 mod concurrency;
 mod crash;
 mod directories;

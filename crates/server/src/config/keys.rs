@@ -138,6 +138,36 @@ keys! {
 }
 
 keys! {
+    /// The log cleaner, which compacts logs.
+    pub struct CleanerConfig {
+        /// Whether logs with `cleanup.policy=compact` are compacted. `false` lets them grow.
+        log_cleaner_enable: bool = Key::broker("log.cleaner.enable").default("true");
+        /// How many logs are compacted at once.
+        log_cleaner_threads: i32 = Key::broker("log.cleaner.threads").default("1")
+            .check(Check::AtLeast(0)).update(Update::ClusterWide);
+        /// The memory for the keys of the logs that are being compacted, of all threads together, in
+        /// bytes. A key takes 24 bytes. A thread takes what its log needs, for as long as it does.
+        log_cleaner_dedupe_buffer_size: i64 = Key::broker("log.cleaner.dedupe.buffer.size")
+            .default("134217728").update(Update::ClusterWide);
+        /// The memory for reading and writing, of all threads together, in bytes. A larger batch gets
+        /// as much as it needs.
+        log_cleaner_io_buffer_size: i32 = Key::broker("log.cleaner.io.buffer.size")
+            .default("524288").check(Check::AtLeast(0)).update(Update::ClusterWide);
+        /// How full the memory for keys may be, as a share of 1. More takes in more keys at once, and
+        /// takes longer to find one.
+        log_cleaner_io_buffer_load_factor: f64 = Key::broker("log.cleaner.io.buffer.load.factor")
+            .default("0.9").update(Update::ClusterWide);
+        /// How many bytes all threads together read and write per second at most.
+        log_cleaner_io_max_bytes_per_second: f64 =
+            Key::broker("log.cleaner.io.max.bytes.per.second").default("1.7976931348623157E308")
+            .update(Update::ClusterWide);
+        /// How long a thread waits when there was nothing to compact, in milliseconds.
+        log_cleaner_backoff_ms: i64 = Key::broker("log.cleaner.backoff.ms").default("15000")
+            .check(Check::AtLeast(0)).update(Update::ClusterWide);
+    }
+}
+
+keys! {
     /// How topics come and go.
     pub struct TopicsConfig {
         /// The partitions of a topic that is created without saying how many.

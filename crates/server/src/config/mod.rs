@@ -18,7 +18,7 @@ use ottla_config::{
 use ottla_log::BrokerLogDefaults;
 use ottla_record::BrokerId;
 
-pub use keys::{GroupConfig, NetworkConfig, NodeKeys, StorageConfig, TopicsConfig};
+pub use keys::{CleanerConfig, GroupConfig, NetworkConfig, NodeKeys, StorageConfig, TopicsConfig};
 pub use listeners::{Address, Listener, Listeners, SecurityProtocol};
 
 /// The id of a broker that was given none.
@@ -41,6 +41,8 @@ pub struct BrokerConfig {
     pub network: NetworkConfig,
     /// Log directories and their upkeep.
     pub storage: StorageConfig,
+    /// The log cleaner.
+    pub cleaner: CleanerConfig,
     /// How topics come and go.
     pub topics: TopicsConfig,
     /// Consumer groups and their offsets.
@@ -75,6 +77,7 @@ impl BrokerConfig {
         let node = take(NodeKeys::read(&settings), errors);
         let network = take(NetworkConfig::read(&settings), errors);
         let storage = take(StorageConfig::read(&settings), errors);
+        let cleaner = take(CleanerConfig::read(&settings), errors);
         let topics = take(TopicsConfig::read(&settings), errors);
         let group = take(GroupConfig::read(&settings), errors);
         let layers = Layers::of_static(settings.texts());
@@ -99,6 +102,7 @@ impl BrokerConfig {
             connections_per_ip: connections_per_ip?,
             network: network?,
             storage: storage?,
+            cleaner: cleaner?,
             topics: topics?,
             group: group?,
             log_defaults: log_defaults?,
@@ -154,6 +158,7 @@ pub fn broker_keys() -> Vec<Key> {
         NodeKeys::KEYS,
         NetworkConfig::KEYS,
         StorageConfig::KEYS,
+        CleanerConfig::KEYS,
         TopicsConfig::KEYS,
         GroupConfig::KEYS,
     ]

@@ -14,7 +14,6 @@ const TRANSACTIONS: &str = "transactions are not served so far, InitProducerId w
     transactional.id is refused";
 const QUOTAS: &str = "quotas are not served so far";
 const TIERED: &str = "there is no tiered storage";
-const CLEANER: &str = "the log cleaner reads no such setting";
 const CLASSIC: &str = "only the classic group protocol is served so far";
 
 /// Exact names before families: the first line that covers a key counts.
@@ -76,7 +75,7 @@ const UNSERVED: &[Unserved] = &[
     Unserved::ignored("delete.records.purgatory.purge.interval.requests", NO_PURGATORY),
     Unserved::ignored("listener.name.*", "the broker's own value is that of every listener"),
     // Logs
-    Unserved::ignored("log.cleaner.*", CLEANER),
+    Unserved::ignored("log.cleaner.*", "the log cleaner reads no such setting"),
     Unserved::ignored("log.dir.failure.timeout.ms", "the broker stops when its last log dir fails"),
     Unserved::ignored("log.segment.delete.check.interval.ms", "file.delete.delay.ms alone counts"),
     Unserved::ignored("offsets.commit.required.acks", "a commit waits for all in-sync replicas"),
