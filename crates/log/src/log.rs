@@ -70,7 +70,7 @@ pub struct Log {
     pub(crate) truncations: AtomicU64,
     pub(crate) appender: Mutex<Appender>,
     /// The log that took this one's place when it was moved to another directory.
-    successor: OnceLock<Arc<Log>>,
+    pub(crate) successor: OnceLock<Arc<Log>>,
     pub(crate) upkeep: Upkeep,
     pub(crate) cleaning: Cleaning,
 }
@@ -532,34 +532,6 @@ impl Log {
     pub fn expire_producers(&self, expiration_ms: i64) {
         let now = Timestamp(self.volume.world.clock.wall_ms());
         self.appender.lock().producers.expire(now, expiration_ms);
-    }
-
-    /// The log that took this one's place: the same log, in another directory. Nothing is appended
-    /// here any more.
-    #[must_use]
-    pub fn successor(&self) -> Option<&Arc<Self>> {
-        self.successor.get()
-    }
-
-    /// Hands over to `log`, which has all that this one has, on the disk. Appends must have ended. The
-    /// listener is to be notified afterwards.
-    pub(crate) fn hand_over(&self, log: Arc<Self>) {
-        self.advance_flushed(self.end(), &[], self.truncations());
-        if let Some(listener) = self.listener.get() {
-            log.set_listener(listener.clone());
-        }
-        // A log is moved once: its successor is moved the next time.
-        let _ = self.successor.set(log);
-    }
-
-    /// Takes over what is known of `log` beside its batches, all of which this one has.
-    pub(crate) fn take_over(&self, log: &Self, known: &Appender) {
-        let mut appender = self.appender.lock();
-        self.raise_log_start_offset(&mut appender, log.log_start_offset());
-        appender.producers = known.producers.clone();
-        // A snapshot that was taken at this end has the producers of the copied batches alone.
-        appender.snapshot_offset = Offset::NONE;
-        appender.epochs.take_over(&known.epochs);
     }
 
     /// Locks what an append changes, unless the log may not change any more.

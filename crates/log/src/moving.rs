@@ -31,7 +31,7 @@ use tracing::{error, info};
 use crate::LogConfig;
 use crate::checkpoint::TopicPartition;
 use crate::directory::{Checkpoints, Noted, write_topic_id};
-use crate::log::{Log, Opening, ReadError};
+use crate::log::{Appender, Log, Opening, ReadError};
 use crate::manager::{LogManager, LogUsage, Offline, Placed};
 use crate::segment::remove_if_there;
 
@@ -171,6 +171,36 @@ impl Move {
     }
 }
 
+impl Log {
+    /// The log that took this one's place: the same log, in another directory. Nothing is appended
+    /// here any more.
+    #[must_use]
+    pub fn successor(&self) -> Option<&Arc<Self>> {
+        self.successor.get()
+    }
+
+    /// Hands over to `log`, which has all that this one has, on the disk. Appends must have ended. The
+    /// listener is to be notified afterwards.
+    pub(crate) fn hand_over(&self, log: Arc<Self>) {
+        self.advance_flushed(self.end(), &[], self.truncations());
+        if let Some(listener) = self.listener.get() {
+            log.set_listener(listener.clone());
+        }
+        // A log is moved once: its successor is moved the next time.
+        let _ = self.successor.set(log);
+    }
+
+    /// Takes over what is known of `log` beside its batches, all of which this one has.
+    pub(crate) fn take_over(&self, log: &Self, known: &Appender) {
+        let mut appender = self.appender.lock();
+        self.raise_log_start_offset(&mut appender, log.log_start_offset());
+        appender.producers = known.producers.clone();
+        // A snapshot that was taken at this end has the producers of the copied batches alone.
+        appender.snapshot_offset = Offset::NONE;
+        appender.epochs.take_over(&known.epochs);
+    }
+}
+
 impl LogManager {
     /// Begins to move the log of a partition to the directory `dir`. A move to another directory
     /// ends without effect; if the log lies in `dir` already, that is all.
@@ -200,8 +230,12 @@ impl LogManager {
             return Err(MoveError::Offline { reason: reason.into() });
         }
         if placed.directory != target {
+            let log = placed.log.clone();
             let mut moves = self.moves.0.lock();
             moves.entry(partition.clone()).or_insert_with(|| Move::new(placed, target));
+            drop((moves, logs));
+            // A pass of the cleaner that has begun gives way; none begins until the move has ended.
+            drop(log.upkeep.interrupt());
         }
         Ok(())
     }

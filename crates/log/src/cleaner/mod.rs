@@ -130,7 +130,7 @@ impl LogCleaner {
     fn candidate(&self, partition: &TopicPartition, log: &Log) -> Option<Candidate> {
         let config = log.config();
         let is_refused = log.cleaning.refusal.get().is_some() || log.change().is_err();
-        if !config.cleanup_policy.compact || is_refused {
+        if !config.cleanup_policy.compact || is_refused || self.logs.is_moving(partition) {
             return None;
         }
         let now = Timestamp(self.clock.wall_ms());

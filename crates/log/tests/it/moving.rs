@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::thread;
 
 use ottla_fake::{Crash, FakeDisk};
-use ottla_log::{Log, LogManager, MoveError, MoveStep};
+use ottla_log::{Log, LogCleaner, LogManager, MoveError, MoveStep};
 use ottla_record::{LeaderEpoch, Offset};
 use ottla_runtime::Disk;
 use ottla_runtime::disk::OpenMode;
 
+use crate::compaction::settings;
 use crate::manager::{ID, directories, flights, machine, next, open, text};
-use crate::{Machine, Stored, append, batch, contents, idempotent, stored, try_append};
+use crate::{Machine, Stored, append, batch, config, contents, idempotent, stored, try_append};
 
 const DIRS: [&str; 2] = ["/data/a", "/data/b"];
 
@@ -316,4 +317,21 @@ fn two_logs_of_one_partition_are_not_for_a_broker_to_choose_from() {
     file.write_at(&[std::io::IoSlice::new(b"/data/c/flights-0")], 0).unwrap();
     let error = open(&next(&before, Crash::Process), &DIRS).err().unwrap();
     assert_eq!(error.to_string(), "/data/b/flights-0: flights-0 lies in /data/a/flights-0 too");
+}
+
+#[test]
+fn a_log_is_not_compacted_while_it_is_moved() {
+    let overrides = [("segment.bytes", "500"), ("cleanup.policy", "compact")];
+    let machine = Machine { config: config(&overrides), ..machine() };
+    let manager = Arc::new(open(&machine, &DIRS).unwrap());
+    let log = manager.get_or_create(&flights(0), ID, machine.config.clone()).unwrap();
+    for _ in 0..20 {
+        append(&log, &batch(1, 100));
+    }
+    log.flush().unwrap();
+    let cleaner = LogCleaner::new(manager.clone(), machine.clock.clone(), settings());
+    manager.begin_move(&flights(0), to_b()).unwrap();
+    assert!(!cleaner.clean_filthiest(&|_| {}));
+    manager.cancel_move(&flights(0)).unwrap();
+    assert!(cleaner.clean_filthiest(&|_| {}));
 }

@@ -96,16 +96,14 @@ fn logs_of(machine: &Machine) -> crate::golden::Files {
     files
 }
 
-#[test]
-fn a_torn_tail_and_a_lost_write_are_cut_and_all_else_is_told_and_left_alone() {
-    let (machine, held) = filled();
-    let size = held[0].bytes.len() as u64;
+/// Each harm, what was known of the log, and what becomes of it. `size` is that of a batch.
+fn verdicts(size: u64) -> Vec<(Harm, Opening, Verdict)> {
     let nothing = Opening { ..crate::UNKNOWN };
     let durable = |offset| Opening { recovery_point: Offset(offset), ..crate::UNKNOWN };
     let committed = |offset| Opening { high_watermark: Offset(offset), ..crate::UNKNOWN };
     let clean = Opening { clean: true, recovery_point: Offset(9), ..crate::UNKNOWN };
     let hole = |batch| Zero { batch, from: 600, bytes: 1024 - 88 };
-    for (harm, opening, verdict) in [
+    vec![
         // The last batch: nothing is behind.
         (FlipPayload(8), nothing, Cut(8)),
         (FlipMagic(8), nothing, Cut(8)),
@@ -147,7 +145,14 @@ fn a_torn_tail_and_a_lost_write_are_cut_and_all_else_is_told_and_left_alone() {
         (RemoveAll, durable(1), Missing),
         (RemoveAll, committed(1), Missing),
         (RemoveAll, nothing, Cut(0)),
-    ] {
+    ]
+}
+
+#[test]
+fn a_torn_tail_and_a_lost_write_are_cut_and_all_else_is_told_and_left_alone() {
+    let (machine, held) = filled();
+    let size = held[0].bytes.len() as u64;
+    for (harm, opening, verdict) in verdicts(size) {
         let harmed = Machine::on(machine.disk.after(Crash::Process), &OVERRIDES);
         inflict(&harmed, &held, &harm);
         let before = logs_of(&harmed);
