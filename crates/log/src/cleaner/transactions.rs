@@ -142,9 +142,12 @@ mod tests {
         (droppable.collect(), transactions.take_kept().len())
     }
 
+    /// A name, the aborted transactions, the batches, which of them may go, how many markers stay.
+    type Case<'a> = (&'a str, &'a [AbortedTransaction], &'a [Vec<u8>], &'a [bool], usize);
+
     #[test]
     fn aborted_records_go_before_their_marker_and_committed_ones_keep_theirs() {
-        let cases: &[(&str, &[AbortedTransaction], &[Vec<u8>], &[bool], usize)] = &[
+        let cases: &[Case<'_>] = &[
             ("committed", &[], &[data(0), data(1), end(2, true)], &[false, false, false], 0),
             ("committed, records gone", &[], &[end(2, true)], &[true], 0),
             ("aborted", &[aborted(0, 1)], &[data(0), end(1, false)], &[true, false], 1),
