@@ -36,6 +36,8 @@ pub(super) enum Operation {
     Flush { partition: usize },
     /// Makes all logs durable and says so in the checkpoints.
     Checkpoint,
+    /// Says in the checkpoints what is durable already.
+    CheckpointFlushed,
     /// Writes the checkpoints as things stand.
     WriteCheckpoints,
     /// Deletes what is above `retention.bytes` or below the log start offset.
@@ -76,7 +78,8 @@ impl Operation {
             },
             48..56 => Self::Commit,
             56..60 => Self::Flush { partition },
-            60..66 => Self::Checkpoint,
+            60..63 => Self::Checkpoint,
+            63..66 => Self::CheckpointFlushed,
             66..70 => Self::WriteCheckpoints,
             70..76 => Self::Retain,
             76..80 => Self::DeleteRecords { partition, percent: dice.roll(101) as i64 },
@@ -87,6 +90,12 @@ impl Operation {
             95..98 => Self::Fault(Fault::Full { bytes: dice.roll(1500) }),
             _ => Self::Fault(Fault::LoseSync),
         }
+    }
+}
+
+impl Operation {
+    fn writes_checkpoints(self) -> bool {
+        matches!(self, Self::Checkpoint | Self::CheckpointFlushed | Self::WriteCheckpoints)
     }
 }
 
@@ -150,6 +159,9 @@ impl Broker {
                 log.map_or(Ok(()), |log| log.flush()).map_err(|_| Ended)?;
             }
             Operation::Checkpoint => self.manager.checkpoint().map_err(|_| Ended)?,
+            Operation::CheckpointFlushed => {
+                self.manager.checkpoint_flushed().map_err(|_| Ended)?;
+            }
             Operation::WriteCheckpoints => self.manager.write_checkpoints().map_err(|_| Ended)?,
             Operation::Retain => self.manager.delete_old_segments(),
             Operation::DeleteRecords { partition, percent } => {
@@ -246,7 +258,7 @@ impl Broker {
             partition.start = log.log_start_offset().0;
             partition.epochs_from = partition.epochs_from.max(partition.start);
             partition.durable = partition.durable.max(log.flushed().offset.0);
-            if matches!(operation, Operation::Checkpoint | Operation::WriteCheckpoints) {
+            if operation.writes_checkpoints() {
                 partition.durable_start = partition.start;
             }
             // Segments are gone for good before the next one goes.
