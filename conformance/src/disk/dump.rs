@@ -18,8 +18,9 @@ const INDEX_ENTRY: usize = 8;
 /// Bytes of an entry of `.timeindex`: a timestamp, a relative offset.
 const TIME_INDEX_ENTRY: usize = 12;
 
-/// How a paragraph about offsets that are missing begins.
+/// How a paragraph about times begins that no record has.
 const TIMESTAMP_MISMATCH: &str = "Found timestamp mismatch in :";
+/// How a paragraph about offsets that are missing begins.
 const NON_CONSECUTIVE: &str = "Non-consecutive offsets in ";
 
 /// What the tool said.
