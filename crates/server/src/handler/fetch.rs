@@ -249,7 +249,6 @@ impl Fetching {
         let aborted = outcome.aborted.iter().map(|aborted| AbortedTransaction {
             producer_id: aborted.producer_id.0,
             first_offset: aborted.first_offset.0,
-            ..Default::default()
         });
         let aborted = aborted.collect();
         PartitionData {

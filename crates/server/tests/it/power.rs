@@ -119,11 +119,9 @@ async fn commit_offset(peer: &mut Peer, offset: i64) {
 }
 
 async fn delete_records(peer: &mut Peer, offset: i64) {
-    let partitions =
-        vec![DeleteRecordsPartition { partition_index: 0, offset, ..Default::default() }];
-    let topics =
-        vec![DeleteRecordsTopic { name: "orders".into(), partitions, ..Default::default() }];
-    let request = DeleteRecordsRequest { topics, timeout_ms: 1_000, ..Default::default() };
+    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset }];
+    let topics = vec![DeleteRecordsTopic { name: "orders".into(), partitions }];
+    let request = DeleteRecordsRequest { topics, timeout_ms: 1_000 };
     let response = peer.ask(2, &request).await;
     assert_eq!(response.topics[0].partitions[0].error_code, 0);
 }

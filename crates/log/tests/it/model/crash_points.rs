@@ -13,10 +13,10 @@ use super::state::Model;
 const POINTS: usize = 5000;
 
 /// Operations between two crashes.
-const OPERATIONS: usize = 14;
+const OPERATIONS: usize = 8;
 
 /// Crashes from which the logs of one seed go on.
-const LIVES: usize = 5;
+const LIVES: usize = 3;
 
 /// A disk with what is known of the logs on it.
 struct Life {
