@@ -51,6 +51,7 @@ pub(crate) struct State {
     recording: Option<Vec<Image>>,
     pub(crate) syncs_are_held: bool,
     pub(crate) syncs_waiting: usize,
+    pub(crate) syncs: usize,
 }
 
 /// What is on the disk.
@@ -144,6 +145,12 @@ impl FakeDisk {
     pub fn release_syncs(&self) {
         self.state().syncs_are_held = false;
         self.shared.syncs.notify_all();
+    }
+
+    /// How many files, directories and file systems were synced so far.
+    #[must_use]
+    pub fn syncs(&self) -> usize {
+        self.state().syncs
     }
 
     /// Keeps, from here on, the disk as it is before each change, and in the middle of each write.
@@ -399,6 +406,7 @@ impl Disk for FakeDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.change(path)?;
+        state.syncs += 1;
         let image = &mut state.image;
         let dir = image.names.find_dir(path).ok_or_else(|| missing(path))?;
         let (synced, unsynced) =

@@ -40,6 +40,7 @@ impl Shared {
         self.syncs.wait_while(&mut state, |state| state.syncs_are_held);
         state.syncs_waiting -= 1;
         state.spend()?;
+        state.syncs += 1;
         let is_lost = std::mem::take(&mut state.limits.loses_next_sync);
         for &(number, changes) in covered {
             let file = state.image.file(number);

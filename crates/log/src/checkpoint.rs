@@ -62,12 +62,17 @@ pub(crate) fn write_lines<L: std::fmt::Display>(
     path: &Path,
     lines: impl ExactSizeIterator<Item = L>,
 ) -> io::Result<()> {
+    replace_file(disk, path, text_of(lines).as_bytes())
+}
+
+/// The text of a checkpoint with these entry lines.
+pub(crate) fn text_of<L: std::fmt::Display>(lines: impl ExactSizeIterator<Item = L>) -> String {
     let mut text = format!("0\n{}\n", lines.len());
     for line in lines {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{line}");
     }
-    replace_file(disk, path, text.as_bytes())
+    text
 }
 
 /// Reads a checkpoint of one offset per partition.

@@ -19,12 +19,13 @@ use crate::manager::LogManager;
 pub(crate) struct Deletions(Mutex<Vec<(Duration, PathBuf)>>);
 
 impl LogManager {
-    /// Deletes a partition's log. It is gone at once; readers that hold it go on reading.
-    pub fn delete(&self, partition: &TopicPartition) -> io::Result<()> {
-        self.cancel_move(partition)?;
-        let delay_ms = self.get(partition).map(|log| log.config().file_delete_delay_ms);
-        if let Some(renamed) = self.take_out(partition, "delete")? {
-            let delay_ms = delay_ms.unwrap_or(0).unsigned_abs();
+    /// Deletes the logs of partitions of one topic. They are gone at once; readers that hold one go
+    /// on reading.
+    pub fn delete(&self, partitions: &[TopicPartition]) -> io::Result<()> {
+        partitions.iter().try_for_each(|partition| self.cancel_move(partition))?;
+        let log = partitions.iter().find_map(|partition| self.get(partition));
+        let delay_ms = log.map_or(0, |log| log.config().file_delete_delay_ms.unsigned_abs());
+        for renamed in self.take_out(partitions, "delete")? {
             self.unlink_later(renamed, Duration::from_millis(delay_ms));
         }
         Ok(())

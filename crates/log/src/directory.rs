@@ -9,7 +9,9 @@ use std::sync::Arc;
 use ottla_config::Properties;
 use ottla_record::{BrokerId, Offset, PartitionId, Uuid};
 use ottla_runtime::World;
-use ottla_runtime::disk::{DirLock, Disk, LockError, read_file, replace_file};
+use ottla_runtime::disk::{
+    DirLock, Disk, LockError, put_replacement, read_file, replace_file, write_replacement,
+};
 use tracing::warn;
 
 use crate::checkpoint::{self, TopicPartition};
@@ -492,8 +494,22 @@ pub(crate) fn read_topic_id(world: &World, dir: &Path) -> io::Result<Option<Uuid
 
 /// Writes the topic id of the log in `dir`.
 pub(crate) fn write_topic_id(world: &World, dir: &Path, id: Uuid) -> io::Result<()> {
-    let text = format!("version: 0\ntopic_id: {id}");
-    replace_file(&*world.disk, &dir.join(PARTITION_METADATA), text.as_bytes())
+    replace_file(&*world.disk, &dir.join(PARTITION_METADATA), topic_id_text(id).as_bytes())
+}
+
+/// Writes the topic id, to be [put in place](put_topic_id) once it is on the disk.
+pub(crate) fn prepare_topic_id(disk: &dyn Disk, dir: &Path, id: Uuid) -> io::Result<()> {
+    let path = dir.join(PARTITION_METADATA);
+    write_replacement(disk, &path, topic_id_text(id).as_bytes()).map(drop)
+}
+
+/// Puts the topic id in place. Durable with the next sync of the directory.
+pub(crate) fn put_topic_id(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    put_replacement(disk, &dir.join(PARTITION_METADATA))
+}
+
+fn topic_id_text(id: Uuid) -> String {
+    format!("version: 0\ntopic_id: {id}")
 }
 
 #[cfg(test)]

@@ -14,6 +14,25 @@ use crate::loading::Loaded;
 use crate::log::{Log, LogPosition};
 use crate::segment::Segment;
 
+/// How much of a log is to be made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What is derived from the batches that are on the disk.
+    Flushed,
+    /// All batches, and what is derived from them.
+    All,
+    /// The same, and nothing may follow: also the active segment's indexes, and the producers.
+    Closing,
+}
+
+/// What was written of a log, and is on the disk once its file system was synced.
+pub(crate) struct Written {
+    end: LogPosition,
+    segments: Arc<Vec<Arc<Segment>>>,
+    truncations: u64,
+    epochs: Option<UnwrittenEpochs>,
+}
+
 impl Log {
     /// The end of the batches that are known to be on the disk.
     #[must_use]
@@ -96,58 +115,99 @@ impl Log {
     }
 
     /// Makes all that is in the log now durable, with what is derived from it but for the indexes of
-    /// the active segment, and moves the recovery point there.
+    /// the active segment, and moves the recovery point there. These are left to a recovery, which
+    /// reads that segment anyway.
     pub fn flush(&self) -> io::Result<()> {
-        let (end, segments, truncations) = {
-            // Under the lock, so that the end and the list belong together.
-            let _appender = self.change()?;
-            (self.end(), self.segments.load_full(), self.truncations())
-        };
-        self.sync_batches(end, &segments, truncations)?;
-        self.checkpoint()
-    }
-
-    /// Makes durable what is derived from the batches that are, and moves the recovery point to
-    /// their end. The active segment's indexes are left to a recovery, which reads it anyway.
-    pub fn checkpoint(&self) -> io::Result<()> {
-        let (flushed, segments, truncations, epochs) = {
-            let mut appender = self.change()?;
-            let epochs = appender.epochs.unwritten();
-            (self.flushed(), self.segments.load_full(), self.truncations(), epochs)
-        };
-        self.write_epochs(epochs)?;
-        if self.recovery_point() < flushed.offset {
-            let complete = segments.partition_point(|s| s.base_offset() < flushed.segment);
-            self.seal(&segments[..complete])?;
-            self.advance_recovery_point(flushed.offset, truncations);
-        }
-        Ok(())
+        self.write_out_and_sync(Extent::All)
     }
 
     /// Makes all durable, indexes and producer state included, so that the next opening need not
     /// scan. Nothing can be appended afterwards.
     pub fn close(&self) -> io::Result<()> {
-        let (snapshot, epochs) = {
-            let mut appender = self.change()?;
-            appender.is_closed = true;
-            let snapshot = self.take_snapshot(&mut appender, self.end().offset)?;
-            (snapshot, appender.epochs.unwritten())
-        };
-        let _upkeep = self.upkeep.interrupt();
-        if let Some(snapshot) = snapshot {
-            snapshot.sync_data()?;
+        self.write_out_and_sync(Extent::Closing)
+    }
+
+    fn write_out_and_sync(&self, extent: Extent) -> io::Result<()> {
+        let written = self.write_out(extent)?;
+        self.volume.sync_all()?;
+        if self.put_epochs(&written)? {
+            self.volume.sync_all()?;
         }
-        self.write_epochs(epochs)?;
-        let (end, segments) = (self.end(), self.segments.load_full());
-        self.seal(&segments)?;
-        self.sync_batches(end, &segments, self.truncations())?;
-        self.recovery_point.fetch_max(end.offset.0, Ordering::AcqRel);
+        self.advance(written);
         Ok(())
     }
 
-    fn write_epochs(&self, unwritten: Option<UnwrittenEpochs>) -> io::Result<()> {
-        let Some(unwritten) = unwritten else { return Ok(()) };
-        unwritten.write().inspect_err(|_| self.appender.lock().epochs.mark_unwritten())
+    /// Writes what is derived from the batches, to the files only, so that many logs can share a sync
+    /// of their file system. Behind that follows [`Log::put_epochs`], which may need one more, and then
+    /// [`Log::advance`].
+    pub(crate) fn write_out(&self, extent: Extent) -> io::Result<Written> {
+        let mut appender = self.change()?;
+        let is_closing = extent == Extent::Closing;
+        let end = match extent {
+            Extent::Flushed => self.flushed(),
+            Extent::All | Extent::Closing => self.end(),
+        };
+        appender.is_closed |= is_closing;
+        if is_closing {
+            self.take_snapshot(&mut appender, end.offset)?;
+        }
+        // Under the lock, so that the end and the list belong together.
+        let (mut segments, truncations) = (self.segments.load_full(), self.truncations());
+        // What was never written to has no history.
+        let epochs = if segments.is_empty() { None } else { appender.epochs.unwritten() };
+        drop(appender);
+        let _upkeep = is_closing.then(|| self.upkeep.interrupt());
+        if is_closing {
+            // The cleaner may have replaced some before it gave way.
+            segments = self.segments.load_full();
+        }
+        let written = Written { end, segments, truncations, epochs };
+        self.write_files(&written, is_closing).inspect_err(|_| self.take_back(&written))?;
+        Ok(written)
+    }
+
+    fn write_files(&self, written: &Written, is_closing: bool) -> io::Result<()> {
+        let Written { end, segments, epochs, .. } = written;
+        epochs.as_ref().map_or(Ok(()), UnwrittenEpochs::prepare)?;
+        let unsynced = segments.iter().filter(|s| s.base_offset() >= self.flushed().segment);
+        unsynced.into_iter().try_for_each(|segment| segment.check_not_lost())?;
+        let recovery_point = self.recovery_point();
+        let complete = match is_closing {
+            true => segments.len(),
+            false if recovery_point < end.offset => {
+                segments.partition_point(|s| s.base_offset() < end.segment)
+            }
+            false => 0,
+        };
+        // The one before was the active segment when the recovery point was taken.
+        let first = segments[..complete].partition_point(|s| s.base_offset() < recovery_point);
+        let unsealed = &segments[first.saturating_sub(1)..complete];
+        unsealed.iter().try_for_each(|segment| segment.write_seal().map(drop))
+    }
+
+    /// Puts the epochs in place that were written and are on the disk. Returns whether there were
+    /// any.
+    pub(crate) fn put_epochs(&self, written: &Written) -> io::Result<bool> {
+        let Some(epochs) = &written.epochs else { return Ok(false) };
+        epochs.put().inspect_err(|_| self.take_back(written))?;
+        Ok(true)
+    }
+
+    fn take_back(&self, written: &Written) {
+        if written.epochs.is_some() {
+            self.appender.lock().epochs.mark_unwritten();
+        }
+    }
+
+    /// Notes that what was written is on the disk, and moves the recovery point there.
+    pub(crate) fn advance(&self, written: Written) {
+        let Written { end, segments, truncations, .. } = written;
+        let before = self.flushed().offset;
+        self.advance_flushed(end, &segments, truncations);
+        self.advance_recovery_point(end.offset, truncations);
+        if before < end.offset {
+            self.notify_listener();
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -160,44 +220,6 @@ impl Log {
         self.appender.lock().is_closed = true;
         // Whoever changes segments by name ends first.
         drop(self.upkeep.interrupt());
-    }
-
-    /// Makes the batches below `end` durable.
-    fn sync_batches(
-        &self,
-        end: LogPosition,
-        segments: &[Arc<Segment>],
-        truncations: u64,
-    ) -> io::Result<()> {
-        let flushed = self.flushed();
-        if flushed.offset < end.offset {
-            let mut unsynced = segments.iter().filter(|s| s.base_offset() >= flushed.segment);
-            let synced = unsynced.try_for_each(|segment| segment.sync());
-            synced
-                .and_then(|()| self.volume.world.disk.sync_dir(self.dir()))
-                .inspect_err(|error| self.volume.fail(error))?;
-            self.advance_flushed(end, segments, truncations);
-            self.notify_listener();
-        }
-        Ok(())
-    }
-
-    /// Completes those of `segments` that end beyond the recovery point.
-    fn seal(&self, segments: &[Arc<Segment>]) -> io::Result<()> {
-        let recovery_point = self.recovery_point();
-        let first = segments.partition_point(|s| s.base_offset() < recovery_point);
-        let unsealed = &segments[first.saturating_sub(1)..];
-        if unsealed.is_empty() {
-            return Ok(());
-        }
-        for segment in unsealed {
-            segment.seal().inspect_err(|error| {
-                if segment.has_lost() {
-                    self.volume.fail(error);
-                }
-            })?;
-        }
-        self.volume.world.disk.sync_dir(self.dir())
     }
 }
 

@@ -135,7 +135,7 @@ impl Volume {
     fn sync(&self, unflushed: &[Unflushed]) -> io::Result<()> {
         let calls: usize = unflushed.iter().map(Unflushed::sync_calls).sum();
         if calls > SYNCED_ONE_BY_ONE {
-            return self.file_system.sync();
+            return self.sync_all();
         }
         for Unflushed { log, segments, has_new_names, .. } in unflushed {
             segments.iter().try_for_each(|segment| segment.sync())?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ottla_record::{LeaderEpoch, Offset};
-use ottla_runtime::disk::Disk;
+use ottla_runtime::disk::{Disk, put_replacement, replace_file, write_replacement};
 
 use crate::checkpoint;
 
@@ -141,8 +141,22 @@ pub(crate) struct UnwrittenEpochs {
 impl UnwrittenEpochs {
     /// Replaces the file, durably.
     pub(crate) fn write(self) -> io::Result<()> {
-        let lines = self.entries.iter().map(|(epoch, start)| format!("{epoch} {start}"));
-        checkpoint::write_lines(&*self.disk, &self.path, lines)
+        replace_file(&*self.disk, &self.path, self.text().as_bytes())
+    }
+
+    /// Writes what is to replace the file once it is on the disk: then follows
+    /// [`UnwrittenEpochs::put`].
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        write_replacement(&*self.disk, &self.path, self.text().as_bytes()).map(drop)
+    }
+
+    /// Replaces the file by what was prepared. Durable with the next sync of the directory.
+    pub(crate) fn put(&self) -> io::Result<()> {
+        put_replacement(&*self.disk, &self.path)
+    }
+
+    fn text(&self) -> String {
+        checkpoint::text_of(self.entries.iter().map(|(epoch, start)| format!("{epoch} {start}")))
     }
 }
 

@@ -5,8 +5,10 @@
 //! fn. Must not know: requests, replicas.
 
 mod checkpoint;
+mod checkpointing;
 mod cleaner;
 mod config;
+mod creation;
 mod damage;
 mod deletion;
 mod directory;

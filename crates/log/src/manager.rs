@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ottla_record::{Offset, ProducerId, Uuid};
+use ottla_record::{ProducerId, Uuid};
 use ottla_runtime::World;
 use ottla_runtime::disk::Space;
 use parking_lot::Mutex;
@@ -19,11 +19,10 @@ use tracing::{error, warn};
 use crate::LogConfig;
 use crate::checkpoint::TopicPartition;
 use crate::deletion::Deletions;
-use crate::directory::{Checkpoints, DirectoryError, LogDirectory, Noted, write_topic_id};
-use crate::log::{Log, Opening};
+use crate::directory::{DirectoryError, LogDirectory, Noted};
+use crate::log::Log;
 use crate::moving::Moves;
 use crate::opening::{self, OpenOptions};
-use crate::placement::{self, Candidate};
 use crate::volume::Volume;
 
 /// The logs of one broker.
@@ -34,7 +33,7 @@ pub struct LogManager {
     pub(crate) moves: Moves,
     pub(crate) deletions: Deletions,
     /// Held while checkpoints are gathered and written, so that none replaces a newer one.
-    checkpointing: Mutex<()>,
+    pub(crate) checkpointing: Mutex<()>,
 }
 
 /// Where each log lies.
@@ -187,101 +186,60 @@ impl LogManager {
         self.logs.lock().offline.iter().map(|(p, log)| (p.clone(), log.reason.clone())).collect()
     }
 
-    /// The log of a partition. One that was never made is made, in the preferred directory or in
-    /// that with the fewest logs.
-    ///
-    /// # Errors
-    /// The partition's log is offline, or it could not be made.
-    pub fn get_or_create(
-        &self,
-        partition: &TopicPartition,
-        topic_id: Uuid,
-        config: Arc<LogConfig>,
-    ) -> Result<Arc<Log>, Unavailable> {
-        let mut logs = self.logs.lock();
-        if let Some(offline) = logs.offline.get(partition) {
-            return Err(Unavailable::Offline(offline.reason.clone()));
-        }
-        if let Some(placed) = logs.placed.get_mut(partition) {
-            if placed.topic_id.is_none() {
-                write_topic_id(&self.world, placed.log.dir(), topic_id)?;
-                placed.topic_id = Some(topic_id);
-            }
-            return Ok(placed.log.clone());
-        }
-        let dir_in = |directory: &LogDirectory| directory.path().join(partition.to_string());
-        // An earlier try that failed may have begun the log: it must not come to lie in two places.
-        let is_begun = |directory: &LogDirectory| self.world.disk.exists(&dir_in(directory));
-        let begun = self.directories.iter().position(is_begun);
-        let preferred = begun.or(logs.preferred.get(partition).copied());
-        let directory = self.choose_directory(&logs, preferred)?;
-        let dir = dir_in(&self.directories[directory]);
-        let opening = Opening {
-            clean: false,
-            recovery_point: Offset::ZERO,
-            log_start_offset: Offset::ZERO,
-            high_watermark: Offset::ZERO,
-        };
-        let log = Log::open(self.directories[directory].volume(), &dir, config, opening)
-            .map_err(io::Error::from)?;
-        write_topic_id(&self.world, &dir, topic_id)?;
-        let placed = Placed { log: log.clone(), topic_id: Some(topic_id), directory };
-        logs.placed.insert(partition.clone(), placed);
-        logs.preferred.remove(partition);
-        Ok(log)
-    }
-
-    fn choose_directory(&self, logs: &Logs, preferred: Option<usize>) -> io::Result<usize> {
-        let mut counts = vec![0; self.directories.len()];
-        logs.placed.values().for_each(|placed| counts[placed.directory] += 1);
-        self.moves.targets().into_iter().for_each(|directory| counts[directory] += 1);
-        let candidate = |(directory, logs): (&LogDirectory, usize)| {
-            let space = self.world.disk.space(directory.path()).ok();
-            directory.is_online().then_some(Candidate { logs, space })
-        };
-        let candidates: Vec<_> = self.directories.iter().zip(counts).map(candidate).collect();
-        placement::choose(&candidates, preferred)
-            .ok_or_else(|| io::Error::other("all log directories are offline"))
-    }
-
-    /// Takes a log out of service without deleting it: its directory gets the suffix `-stray`.
-    pub fn set_aside(&self, partition: &TopicPartition) -> io::Result<()> {
-        if let Some(renamed) = self.take_out(partition, "stray")? {
+    /// Takes logs out of service without deleting them: their directories get the suffix `-stray`.
+    pub fn set_aside(&self, partitions: &[TopicPartition]) -> io::Result<()> {
+        for renamed in self.take_out(partitions, "stray")? {
             let dir = renamed.display();
-            warn!(%partition, %dir, "set aside a log that belongs to no topic of this cluster");
+            warn!(%dir, "set aside a log that belongs to no topic of this cluster");
         }
         Ok(())
     }
 
-    /// Takes a log off the list, its directory out of the way and its offsets from the checkpoints:
-    /// they would be believed of another log of that name. Returns the new path, if there is one.
+    /// Takes logs off the list, their directories out of the way and their offsets from the
+    /// checkpoints: they would be believed of other logs of these names. Returns the new paths. After
+    /// an error, some may have been taken out.
     pub(crate) fn take_out(
+        &self,
+        partitions: &[TopicPartition],
+        suffix: &str,
+    ) -> io::Result<Vec<PathBuf>> {
+        let mut renamed = Vec::new();
+        let taken = partitions.iter().try_for_each(|partition| {
+            renamed.extend(self.take_out_one(partition, suffix)?);
+            Ok(())
+        });
+        let parents: BTreeSet<_> = renamed.iter().filter_map(|path| path.parent()).collect();
+        let synced: io::Result<()> =
+            parents.into_iter().map(|parent| self.world.disk.sync_dir(parent)).collect();
+        let written = self.write_checkpoints().map_err(io::Error::other);
+        taken.and(synced).and(written).map(|()| renamed)
+    }
+
+    fn take_out_one(
         &self,
         partition: &TopicPartition,
         suffix: &str,
     ) -> io::Result<Option<PathBuf>> {
-        let renamed = {
-            let mut logs = self.logs.lock();
-            logs.preferred.remove(partition);
-            let (directory, path) = match (logs.placed.get(partition), logs.offline.get(partition))
-            {
-                (Some(placed), _) => {
-                    placed.log.retire();
-                    (placed.directory, Some(placed.log.dir().to_owned()))
-                }
-                (None, Some(offline)) => (offline.directory, offline.path.clone()),
-                (None, None) => return Ok(None),
-            };
-            let directory = &self.directories[directory];
-            // What lies on a disk that does not answer is found as a stray when it does.
-            let path = path.filter(|_| directory.is_online());
-            let renamed =
-                path.map(|path| self.rename_away(&path, partition, suffix)).transpose()?;
-            logs.placed.remove(partition);
-            logs.offline.remove(partition);
-            renamed
+        let mut logs = self.logs.lock();
+        logs.preferred.remove(partition);
+        let (directory, path) = match (logs.placed.get(partition), logs.offline.get(partition)) {
+            (Some(placed), _) => {
+                placed.log.retire();
+                (placed.directory, Some(placed.log.dir().to_owned()))
+            }
+            (None, Some(offline)) => (offline.directory, offline.path.clone()),
+            (None, None) => return Ok(None),
         };
-        self.write_checkpoints().map_err(io::Error::other)?;
+        let directory = &self.directories[directory];
+        // What lies on a disk that does not answer is found as a stray when it does.
+        let path = path.filter(|_| directory.is_online());
+        let rename = |path: PathBuf| {
+            let renamed = directory.path().join(self.unique_name(partition, suffix));
+            self.world.disk.rename(&path, &renamed).map(|()| renamed)
+        };
+        let renamed = path.map(rename).transpose()?;
+        logs.placed.remove(partition);
+        logs.offline.remove(partition);
         Ok(renamed)
     }
 
@@ -339,98 +297,10 @@ impl LogManager {
         }
     }
 
-    /// Makes all logs durable up to now and writes the checkpoints, so that little is scanned after
-    /// a crash. A log whose disk refuses does not keep the others from it; its error is returned.
-    pub fn checkpoint(&self) -> Result<(), DirectoryError> {
-        self.checkpoint_after(Log::flush)
-    }
-
-    fn checkpoint_after(&self, step: fn(&Log) -> io::Result<()>) -> Result<(), DirectoryError> {
-        let mut stepped = Ok(());
-        for (partition, Placed { log, directory, .. }) in self.snapshot() {
-            // One that was deleted or moved since is of no concern.
-            let is_there = || self.get(&partition).is_some_and(|now| Arc::ptr_eq(&now, &log));
-            if self.directories[directory].is_online()
-                && let Err(error) = step(&log)
-                && is_there()
-            {
-                stepped = stepped.and(Err(io_error(log.dir(), error)));
-            }
-        }
-        self.write_checkpoints().and(stepped)
-    }
-
-    /// Writes the checkpoints up to what is durable already.
-    pub fn checkpoint_flushed(&self) -> Result<(), DirectoryError> {
-        self.checkpoint_after(|log| match log.recovery_point() < log.flushed().offset {
-            true => log.checkpoint(),
-            false => Ok(()),
-        })
-    }
-
     /// What the logs of each directory share.
     #[must_use]
     pub fn volumes(&self) -> Vec<Arc<Volume>> {
         self.directories.iter().map(|directory| directory.volume().clone()).collect()
-    }
-
-    /// Writes the checkpoints as things stand: log start offsets, recovery points, high watermarks. A
-    /// directory that refuses goes offline and does not keep the others from it; but one that is full
-    /// has its old checkpoints, which are right, though there is more to scan after them.
-    pub fn write_checkpoints(&self) -> Result<(), DirectoryError> {
-        let _checkpointing = self.checkpointing.lock();
-        let mut checkpoints = vec![Checkpoints::default(); self.directories.len()];
-        for (partition, Placed { log, directory, .. }) in self.snapshot() {
-            let start = log.log_start_offset();
-            let noted = Noted {
-                recovery_point: Some(log.recovery_point()),
-                log_start_offset: Some(start).filter(|&start| start > log.first_base_offset()),
-                // A log that ends below its high watermark is damaged: so it is what no crash takes.
-                high_watermark: Some(log.flushed().offset),
-                cleaner_offset: log.cleaner_checkpoint(),
-            };
-            checkpoints[directory].note(&partition, noted);
-        }
-        for (partition, offline) in &self.logs.lock().offline {
-            checkpoints[offline.directory].note(partition, offline.noted);
-        }
-        self.moves.note(&mut checkpoints);
-        let mut written = Ok(());
-        for (directory, checkpoints) in self.directories.iter().zip(&checkpoints) {
-            if directory.is_online()
-                && let Err(error) = directory.write_checkpoints(checkpoints)
-            {
-                if !is_full(&error) {
-                    directory.volume().fail(&error);
-                }
-                written = written.and(Err(error));
-            }
-        }
-        written
-    }
-
-    /// Closes all logs and says so on the disk, but not of a directory that has a log which could
-    /// not be opened or closed. Nothing may be appended afterwards.
-    pub fn close(&self) -> Result<(), DirectoryError> {
-        let mut closed = Ok(());
-        let mut is_clean: Vec<bool> =
-            self.directories.iter().map(LogDirectory::is_online).collect();
-        self.logs.lock().offline.values().for_each(|log| is_clean[log.directory] = false);
-        for (_, Placed { log, directory, .. }) in self.snapshot() {
-            if self.directories[directory].is_online()
-                && let Err(error) = log.close()
-            {
-                is_clean[directory] = false;
-                closed = closed.and(Err(io_error(log.dir(), error)));
-            }
-        }
-        closed = self.write_checkpoints().and(closed);
-        for (directory, _) in self.directories.iter().zip(is_clean).filter(|(_, clean)| *clean) {
-            if directory.is_online() {
-                closed = directory.mark_clean().and(closed);
-            }
-        }
-        closed
     }
 
     /// What lies where.
@@ -460,15 +330,7 @@ impl LogManager {
         logs.flat_map(|(_, placed)| placed.log.producer_ids_within(ids.clone())).collect()
     }
 
-    fn snapshot(&self) -> Vec<(TopicPartition, Placed)> {
+    pub(crate) fn snapshot(&self) -> Vec<(TopicPartition, Placed)> {
         self.logs.lock().placed.iter().map(|(p, placed)| (p.clone(), placed.clone())).collect()
     }
-}
-
-fn is_full(error: &DirectoryError) -> bool {
-    matches!(error, DirectoryError::Io { error, .. } if error.kind() == io::ErrorKind::StorageFull)
-}
-
-fn io_error(path: &Path, error: io::Error) -> DirectoryError {
-    DirectoryError::Io { path: path.to_owned(), error }
 }

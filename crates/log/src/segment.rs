@@ -364,19 +364,26 @@ impl Segment {
 
     /// Ends the segment: the time index gets its last entry, and all is made durable.
     pub(crate) fn seal(&self) -> io::Result<()> {
-        let indexes = {
+        // Readers need the summary: it is not locked while the disk works.
+        let indexes = self.write_seal()?;
+        indexes.iter().try_for_each(|index| index.sync_data())?;
+        if self.summary.lock().removed { Ok(()) } else { self.sync() }
+    }
+
+    /// As [`Segment::seal`], but for making it durable. Returns the files of the indexes.
+    pub(crate) fn write_seal(&self) -> io::Result<Vec<Arc<dyn File>>> {
+        self.check_not_lost()?;
+        let mut indexes = {
             let mut summary = self.summary.lock();
             if summary.removed {
-                return Ok(());
+                return Ok(Vec::new());
             }
             summary.note_max_timestamp(self.base_offset);
-            [summary.offsets.seal()?, summary.times.seal()?]
+            vec![summary.offsets.seal()?, summary.times.seal()?]
         };
-        let aborted = self.aborted.lock().seal()?;
-        // Readers need the summary: it is not locked while the disk works.
+        indexes.extend(self.aborted.lock().seal()?);
         self.cut_garbage()?;
-        indexes.iter().chain(&aborted).try_for_each(|index| index.sync_data())?;
-        self.sync()
+        Ok(indexes)
     }
 
     /// Ends the segment without waiting for the disk; [`Segment::seal`] follows with the next flush.
@@ -398,7 +405,7 @@ impl Segment {
         self.has_lost.load(Ordering::Relaxed)
     }
 
-    fn check_not_lost(&self) -> io::Result<()> {
+    pub(crate) fn check_not_lost(&self) -> io::Result<()> {
         if self.has_lost() {
             let message = format!("{}: an earlier sync failed", self.path.display());
             return Err(io::Error::other(message));

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use ottla_runtime::World;
 use ottla_runtime::disk::FileSystem;
+use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use crate::flusher::Queue;
@@ -17,7 +18,8 @@ pub struct Volume {
     pub(crate) world: World,
     path: PathBuf,
     /// Held from the start, for it tells of errors since it was opened.
-    pub(crate) file_system: Box<dyn FileSystem>,
+    file_system: Box<dyn FileSystem>,
+    syncing: Mutex<()>,
     pub(crate) queue: Queue,
     /// Why the directory is offline. Once set, it stays so until the node starts again.
     failure: OnceLock<String>,
@@ -45,7 +47,8 @@ impl Volume {
         let (world, path) = (world.clone(), path.to_owned());
         let (queue, failure) = (Queue::default(), OnceLock::new());
         let is_full = AtomicBool::new(false);
-        Arc::new(Self { world, path, file_system, queue, failure, is_full })
+        let syncing = Mutex::new(());
+        Arc::new(Self { world, path, file_system, syncing, queue, failure, is_full })
     }
 
     /// The log directory.
@@ -67,6 +70,15 @@ impl Volume {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
+    }
+
+    /// Makes durable all that was written to the file system that the directory is on, names
+    /// included. If the disk refuses, the directory goes offline.
+    pub(crate) fn sync_all(&self) -> io::Result<()> {
+        // One at a time: the system tells only one of an error, and all of them rely on it.
+        let _syncing = self.syncing.lock();
+        self.check_online()?;
+        self.file_system.sync().inspect_err(|error| self.fail(error))
     }
 
     /// Looks how much room there is. Below `min_free` bytes (`log.dir.min.free.bytes`; negative: the

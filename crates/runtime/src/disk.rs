@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -151,18 +151,37 @@ pub fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 /// Replaces a file's content so that a crash leaves the old or the new, never a mixture: write
 /// `<path>.tmp`, sync, rename, sync the directory.
 pub fn replace_file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".tmp");
-    let temporary = path.with_file_name(name);
-    let file = disk.open(&temporary, OpenMode::Create)?;
-    file.set_len(0)?;
-    file.write_at(&[IoSlice::new(content)], 0)?;
-    file.sync_data()?;
-    disk.rename(&temporary, path)?;
+    write_replacement(disk, path, content)?.sync_data()?;
+    put_replacement(disk, path)?;
     match path.parent() {
         Some(parent) => disk.sync_dir(parent),
         None => Ok(()),
     }
+}
+
+/// The first half of [`replace_file`], for those who replace many files and sync once: what is to
+/// be at `path` is written beside it. Once it is on the disk, [`put_replacement`] may follow.
+pub fn write_replacement(
+    disk: &dyn Disk,
+    path: &Path,
+    content: &[u8],
+) -> io::Result<Arc<dyn File>> {
+    let file = disk.open(&temporary(path), OpenMode::Create)?;
+    file.set_len(0)?;
+    file.write_at(&[IoSlice::new(content)], 0)?;
+    Ok(file)
+}
+
+/// The second half of [`replace_file`]: puts in place what [`write_replacement`] wrote. Durable once
+/// the directory, or the file system, is synced.
+pub fn put_replacement(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    disk.rename(&temporary(path), path)
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".tmp");
+    path.with_file_name(name)
 }
 
 /// The operating system's file system.

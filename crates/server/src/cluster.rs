@@ -324,11 +324,7 @@ impl Cluster {
 
     async fn finish_deletion(&self, name: &str) -> Result<(), ChangeError> {
         let (logs, topic) = (self.logs.clone(), name.to_owned());
-        task::blocking("delete-logs", move || {
-            let partitions = logs.of_topic(&topic);
-            partitions.iter().try_for_each(|partition| logs.delete(partition))
-        })
-        .await??;
+        task::blocking("delete-logs", move || logs.delete(&logs.of_topic(&topic))).await??;
         Ok(self.controller.complete_deletion(name).await?)
     }
 
@@ -356,28 +352,30 @@ impl Cluster {
         let (topic, broker) = (topic.clone(), self.broker);
         let hosted = task::blocking("open-logs", move || {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
-            let mut offline = BTreeMap::new();
+            let (mut offline, mut begun) = (BTreeMap::new(), Vec::new());
             for (id, metadata) in (0..).map(PartitionId).zip(&topic.partitions) {
                 let present = hosted.as_ref().and_then(|topic| topic.partition(id)).cloned();
-                if present.is_some() || metadata.leader() != broker {
-                    partitions.push(present);
-                    continue;
+                if present.is_none() && metadata.leader() == broker {
+                    begun.push(TopicPartition::new(&*topic.name, id));
                 }
-                let name = TopicPartition::new(&*topic.name, id);
-                let epoch = metadata.leader_epoch();
-                let begun = logs.get_or_create(&name, topic.id, config.clone()).and_then(|log| {
+                partitions.push(present);
+            }
+            let made = logs.get_or_create_all(&begun, topic.id, &config);
+            for (name, log) in begun.into_iter().zip(made) {
+                let (id, at) = (name.partition, name.partition.0 as usize);
+                let epoch = topic.partitions[at].leader_epoch();
+                let log = log.and_then(|log| {
                     log.set_config(config.clone());
                     log.begin_epoch(epoch)?;
                     Ok(log)
                 });
-                partitions.push(match begun {
-                    Ok(log) => Some(Partition::new(name, topic.id, epoch, log)),
+                match log {
+                    Ok(log) => partitions[at] = Some(Partition::new(name, topic.id, epoch, log)),
                     Err(reason) => {
                         error!(partition = %name, %reason, "a partition is offline");
                         offline.insert(id, reason.to_string().into());
-                        None
                     }
-                });
+                }
             }
             HostedTopic { name: topic.name.clone(), id: topic.id, partitions, offline }
         })
@@ -394,16 +392,19 @@ impl Cluster {
     /// operator, out of the way.
     fn set_strays_aside(&self) -> Result<(), ChangeError> {
         let picture = self.metadata();
-        for (partition, id) in self.logs.partitions() {
+        let is_stray = |(partition, id): &(TopicPartition, Option<Uuid>)| {
             let expected = picture.topic(&partition.topic).filter(|topic| {
                 let known = topic.partition(partition.partition).is_some();
                 known && id.is_none_or(|id| id == topic.id)
             });
-            if expected.is_none() {
-                self.logs.set_aside(&partition)?;
-            }
+            expected.is_none()
+        };
+        let strays: Vec<_> =
+            self.logs.partitions().into_iter().filter(is_stray).map(|(p, _)| p).collect();
+        if strays.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        Ok(self.logs.set_aside(&strays)?)
     }
 }
 

@@ -448,7 +448,7 @@ fn a_log_that_is_deleted_or_closed_meanwhile_is_left_alone() {
             scope.spawn(move || {
                 wait.recv().unwrap();
                 if is_deleted {
-                    manager.delete(&flights()).unwrap()
+                    manager.delete(&[flights()]).unwrap()
                 } else {
                     manager.close().unwrap()
                 }
@@ -496,7 +496,7 @@ fn a_log_that_is_deleted_takes_its_checkpoint_along() {
     let (broker, _) = filled(5);
     assert!(broker.cleaner.clean_filthiest(&no_pause));
     assert!(broker.checkpoint() > 0);
-    broker.manager.delete(&flights()).unwrap();
+    broker.manager.delete(&[flights()]).unwrap();
     assert_eq!(broker.checkpoint(), 0);
 }
 

@@ -94,7 +94,7 @@ fn a_damaged_log_is_offline_alone_and_keeps_what_is_known_of_it() {
     cut(&machine);
     let machine = next(&machine, Crash::Process);
     let manager = open_expecting(&machine, &DIRS, &all()).unwrap();
-    manager.delete(&flights(1)).unwrap();
+    manager.delete(&[flights(1)]).unwrap();
     assert!(manager.offline().is_empty());
     manager.get_or_create(&flights(1), ID, machine.config.clone()).unwrap();
 }
@@ -211,7 +211,7 @@ fn a_directory_that_fails_at_run_time_takes_its_own_logs_with_it() {
     }
     manager.checkpoint().unwrap();
     // The topic goes, though half of it cannot be reached.
-    manager.delete(&flights(1)).unwrap();
+    manager.delete(&[flights(1)]).unwrap();
     assert!(manager.get(&flights(1)).is_none());
     manager.close().unwrap();
     assert!(is_clean(&machine, "/data/a") && !is_clean(&machine, "/data/b"));

@@ -11,6 +11,7 @@ mod golden;
 mod group_commit;
 mod inspect;
 mod manager;
+mod many;
 mod model;
 mod moving;
 mod recovery;

@@ -298,7 +298,7 @@ fn what_cannot_be_moved_is_said() {
     // A deleted log's copy goes with it.
     manager.begin_move(&flights(0), Path::new("/data/a")).unwrap();
     manager.advance_move(&flights(0), 500).unwrap();
-    manager.delete(&flights(0)).unwrap();
+    manager.delete(&[flights(0)]).unwrap();
     assert!(manager.moves().is_empty());
     machine.clock.advance(60_000);
     manager.unlink_deleted();

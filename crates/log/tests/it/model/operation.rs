@@ -175,7 +175,7 @@ impl Broker {
             Operation::Delete { partition } => {
                 // If it fails, it may have happened all the same.
                 model.partitions.remove(&name(partition));
-                self.manager.delete(&name(partition)).map_err(|_| Ended)?;
+                self.manager.delete(&[name(partition)]).map_err(|_| Ended)?;
             }
             Operation::Restart => return self.restart(model),
             Operation::Fault(_) => unreachable!("a fault is set for another operation"),
