@@ -230,7 +230,7 @@ pub(crate) fn flushed_of(loaded: &Loaded) -> io::Result<LogPosition> {
         return Ok(loaded.end);
     }
     let at = loaded.segments.partition_point(|s| s.base_offset() <= offset).saturating_sub(1);
-    let segment = &loaded.segments[at];
+    let Some(segment) = loaded.segments.get(at) else { return Ok(loaded.end) };
     let position = segment.position_of(offset, segment.size())?.unwrap_or(segment.size());
     Ok(LogPosition { offset, segment: segment.base_offset(), position })
 }

@@ -30,6 +30,7 @@ mod producer_state;
 mod read;
 mod recovery;
 mod retention;
+mod rolling;
 mod scan;
 mod segment;
 mod swap;

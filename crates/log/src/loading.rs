@@ -39,7 +39,7 @@ const WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What a log begins with.
 pub(crate) struct Loaded {
-    /// Ascending by base offset, never empty.
+    /// Ascending by base offset.
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) end: LogPosition,
     pub(crate) log_start_offset: Offset,
@@ -302,7 +302,8 @@ impl<'a> Loading<'a> {
         }
     }
 
-    /// The end of the log, in a segment that is made if there is none.
+    /// The end of the log. Unless that is 0, it is in a segment, which is made if there is none: it
+    /// says where the log goes on.
     fn end(&mut self) -> Result<LogPosition, OpenError> {
         let start = self.opening.log_start_offset;
         let mut end = self.present_end()?;
@@ -310,6 +311,9 @@ impl<'a> Loading<'a> {
             let file = self.options.path(end.segment, "log");
             let what = format!("the log ends, which had records up to {}", needed(self.opening));
             return Err(self.damage(&file, end.position, end.offset, what).into());
+        }
+        if end.is_none() && start == Offset::ZERO {
+            return Ok(LogPosition { offset: start, segment: start, position: 0 });
         }
         if end.is_none_or(|end| end.offset < start) {
             // What is left was deleted, and the offsets behind it were given away already.

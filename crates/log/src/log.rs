@@ -1,8 +1,8 @@
 //! One partition's log: an ordered list of segments, and what is remembered beside them.
 //!
-//! Owns: append, roll and flush, the producer state and the leader epochs of one partition; reading
-//! ([`crate::read`]), retention ([`crate::retention`]) and opening ([`crate::loading`]) are its
-//! other rooms. Synchronous. Must not know: requests, replicas, who leads.
+//! Owns: append, the producer state and the leader epochs of one partition; rolling
+//! ([`crate::rolling`]), flushing ([`crate::flush`]), reading ([`crate::read`]), retention
+//! ([`crate::retention`]) and opening ([`crate::loading`]) are its other rooms. Synchronous. Must not know: requests, replicas, who leads.
 //!
 //! ```text
 //! first segment's base ≤ log start offset ≤ LEO      what readers may ask for
@@ -27,8 +27,7 @@ use arc_swap::ArcSwap;
 use ottla_record::{
     BatchHeader, LeaderEpoch, Offset, ProducerId, Timestamp, TimestampType, ValidBatch,
 };
-use ottla_runtime::World;
-use ottla_runtime::disk::{Disk, File, OpenMode};
+use ottla_runtime::disk::{Disk, File};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::LogConfig;
@@ -39,7 +38,8 @@ use crate::flusher::FlushListener;
 use crate::leader_epochs::LeaderEpochs;
 use crate::loading;
 use crate::producer_state::{Duplicate, ProducerState, SequenceError, marker_of};
-use crate::segment::{BatchFacts, Segment, SegmentOptions, remove_if_there};
+use crate::rolling::draw_jitter;
+use crate::segment::{BatchFacts, Segment, SegmentOptions};
 use crate::upkeep::Upkeep;
 use crate::volume::Volume;
 
@@ -48,7 +48,8 @@ pub struct Log {
     pub(crate) volume: Arc<Volume>,
     dir: PathBuf,
     config: ArcSwap<LogConfig>,
-    /// Ascending by base offset, never empty. The last one is the active segment.
+    /// Ascending by base offset. The last one is the active segment. There is none until the first
+    /// append: a log that was never written to has no files, and begins at offset 0.
     pub(crate) segments: ArcSwap<Vec<Arc<Segment>>>,
     /// Raised before the segments below it leave the list.
     pub(crate) log_start_offset: AtomicI64,
@@ -450,79 +451,6 @@ impl Log {
         }
     }
 
-    /// The segment that takes the batch: the active one, or a new one if that is due to roll.
-    fn roll_if_due(
-        &self,
-        appender: &mut Appender,
-        config: &LogConfig,
-        batch: &BatchHeader<'_>,
-        now: Timestamp,
-    ) -> io::Result<Arc<Segment>> {
-        let active = self.active()?;
-        let size = active.size();
-        let waited = match appender.first_timestamp {
-            Some(first) if first > Timestamp::NONE => {
-                batch.max_timestamp().0.saturating_sub(first.0)
-            }
-            _ => now.0.saturating_sub(appender.begun_ms),
-        };
-        let due = size + batch.size_in_bytes() as u64 > config.segment_bytes as u64
-            || waited > segment_ms(config).saturating_sub(appender.jitter_ms)
-            || active.is_full();
-        let reaches = active.reaches(batch.last_offset());
-        // An empty segment takes any batch whose offsets it can tell.
-        if reaches && (size == 0 || !due) {
-            return Ok(active);
-        }
-        self.roll(appender, config, batch.base_offset(), now)
-    }
-
-    /// Begins a new active segment at `base_offset`, where the log ends or, as a follower of a log that
-    /// was compacted, goes on. A failure half way leaves the log as it was, and files that the next
-    /// try replaces.
-    pub(crate) fn roll(
-        &self,
-        appender: &mut Appender,
-        config: &LogConfig,
-        base_offset: Offset,
-        now: Timestamp,
-    ) -> io::Result<Arc<Segment>> {
-        let options = self.options();
-        self.take_snapshot(appender, base_offset)?;
-        remove_if_there(&*self.volume.world.disk, &options.path(base_offset, "log"))?;
-        let (segment, _) = Segment::open(&options, base_offset, false)?;
-        let segment = Arc::new(segment);
-        // After the name is there, or a flush that runs beside this may find no name to sync; before
-        // the segment is published, or a flush of its batches may not know of the name.
-        self.has_new_names.store(true, Ordering::SeqCst);
-        self.active()?.finish()?;
-        let mut list = self.segments.load().to_vec();
-        list.push(segment.clone());
-        self.segments.store(Arc::new(list));
-        appender.first_timestamp = None;
-        appender.begun_ms = now.0;
-        appender.jitter_ms = draw_jitter(&self.volume.world, config);
-        Ok(segment)
-    }
-
-    /// Writes the producer state down, unless that was done at this offset. It is not synced here: a
-    /// snapshot has a checksum, and an older one serves in its place.
-    pub(crate) fn take_snapshot(
-        &self,
-        appender: &mut Appender,
-        end: Offset,
-    ) -> io::Result<Option<Arc<dyn File>>> {
-        if end <= appender.snapshot_offset {
-            return Ok(None);
-        }
-        let path = self.options().path(end, "snapshot");
-        let file = self.volume.world.disk.open(&path, OpenMode::Create)?;
-        file.set_len(0)?;
-        file.write_at(&[io::IoSlice::new(&appender.producers.to_snapshot())], 0)?;
-        appender.snapshot_offset = end;
-        Ok(Some(file))
-    }
-
     /// Those of these producer ids that are remembered.
     pub(crate) fn producer_ids_within(&self, ids: RangeInclusive<ProducerId>) -> Vec<ProducerId> {
         self.appender.lock().producers.ids_within(ids).collect()
@@ -549,27 +477,6 @@ impl Log {
 
     pub(crate) fn options(&self) -> SegmentOptions {
         segment_options(&self.volume.world.disk, &self.dir, &self.config.load())
-    }
-
-    fn active(&self) -> io::Result<Arc<Segment>> {
-        let segments = self.segments.load();
-        segments.last().cloned().ok_or_else(|| io::Error::other("a log has a segment"))
-    }
-}
-
-/// The age at which a segment is closed. What is to be compacted in time must not stay in the
-/// active segment, which is never compacted.
-fn segment_ms(config: &LogConfig) -> i64 {
-    match config.cleanup_policy.compact {
-        true => config.segment_ms.min(config.max_compaction_lag_ms),
-        false => config.segment_ms,
-    }
-}
-
-fn draw_jitter(world: &World, config: &LogConfig) -> i64 {
-    match config.segment_jitter_ms.min(segment_ms(config)) {
-        jitter if jitter > 0 => (world.random.next_u64() % jitter as u64) as i64,
-        _ => 0,
     }
 }
 

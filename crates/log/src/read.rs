@@ -6,10 +6,13 @@
 //! holds has everything from there on.
 
 use std::cmp::Ordering;
-use std::io;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use ottla_record::{Offset, Timestamp};
-use ottla_runtime::disk::pin;
+use ottla_runtime::disk::{File, pin};
 
 use crate::log::{Log, LogPosition, ReadError, Slice, TimestampedOffset};
 use crate::segment::Segment;
@@ -59,6 +62,10 @@ impl Log {
                 return Ok(slice(segment, readable, 0)?);
             }
             at += 1;
+        }
+        if segments.is_empty() && end == Offset::ZERO {
+            let (file, segment) = (Arc::new(NoBatches), Offset::ZERO);
+            return Ok(Slice { file, segment, position: 0, len: 0 });
         }
         Err(ReadError::OutOfRange { start, end })
     }
@@ -124,4 +131,51 @@ fn read_segment(
 
 fn slice(segment: &Segment, position: u64, len: usize) -> io::Result<Slice> {
     Ok(Slice { file: pin(segment.file())?, segment: segment.base_offset(), position, len })
+}
+
+/// What is read of a log that was never written to and has no file: nothing.
+struct NoBatches;
+
+impl File for NoBatches {
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn write_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn modified_ms(&self) -> io::Result<i64> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn set_modified_ms(&self, _: i64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn start_writeback(&self, _: Range<u64>) {}
+
+    fn identity(&self) -> io::Result<u128> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn is_resident(&self, _: u64) -> bool {
+        true
+    }
 }

@@ -94,9 +94,7 @@ impl Log {
         checkpoint: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
         let segments = self.segments.load_full();
-        let Some(first) = segments.first().map(|segment| segment.base_offset()) else {
-            return Err(io::Error::other("a log has a segment"));
-        };
+        let first = self.first_base_offset();
         appender.epochs.clear();
         // Of what was there, none is missed from here on.
         self.lower(LogPosition { offset: Offset::ZERO, segment: first, position: 0 }, appender)?;

@@ -1,12 +1,15 @@
 //! Many logs at once: what they cost is a batch of syncs, and a crash in between leaves nothing half
 //! made.
 
+use std::path::Path;
+
 use ottla_fake::Crash;
 use ottla_log::TopicPartition;
 use ottla_record::Offset;
+use ottla_runtime::Disk;
 
 use crate::manager::{ID, directories, flights, machine, next, open, text};
-use crate::{Machine, append, batch, contents};
+use crate::{DIR, Machine, append, batch, contents};
 
 const DIRS: [&str; 2] = ["/data/a", "/data/b"];
 
@@ -40,6 +43,70 @@ fn syncs(count: i32) -> [usize; 5] {
 #[test]
 fn more_logs_do_not_take_more_syncs() {
     assert_eq!(syncs(8), syncs(100));
+}
+
+#[test]
+fn a_log_has_no_files_before_its_first_append() {
+    let before = machine();
+    let files = |machine: &Machine| -> Vec<String> {
+        let entries = machine.disk.read_dir(Path::new(DIR)).unwrap();
+        entries.into_iter().map(|entry| entry.name).collect()
+    };
+    let manager = open(&before, &["/data"]).unwrap();
+    let log = manager.get_or_create(&flights(0), ID, before.config.clone()).unwrap();
+    log.begin_epoch(ottla_record::LeaderEpoch(3)).unwrap();
+    let slice = log.read(Offset::ZERO, 100, log.end(), true).unwrap();
+    assert_eq!((slice.len, log.size_in_bytes(), log.segment_count()), (0, 0, 0));
+    assert!(log.read(Offset(1), 100, log.end(), true).is_err());
+    assert_eq!(log.offset_of_max_timestamp().unwrap(), None);
+    manager.close().unwrap();
+    assert_eq!(files(&before), ["partition.metadata"]);
+    for crash in [Crash::Process, Crash::Power { seed: 5 }] {
+        let after = next(&before, crash);
+        let manager = open(&after, &["/data"]).unwrap();
+        let log = manager.get(&flights(0)).unwrap();
+        assert_eq!((log.end().offset, log.segment_count()), (Offset::ZERO, 0));
+        assert_eq!(append(&log, &batch(3, 50)).base_offset, Offset::ZERO);
+        assert!(files(&after).contains(&"00000000000000000000.log".to_owned()));
+        manager.close().unwrap();
+        let after = next(&after, Crash::Power { seed: 6 });
+        let log = open(&after, &["/data"]).unwrap().get(&flights(0)).unwrap();
+        assert_eq!((log.end().offset, contents(&log).len()), (Offset(3), 1));
+    }
+}
+
+#[test]
+fn a_log_that_was_emptied_keeps_its_offsets() {
+    let before = machine();
+    let manager = open(&before, &["/data"]).unwrap();
+    let log = manager.get_or_create(&flights(0), ID, before.config.clone()).unwrap();
+    append(&log, &batch(5, 50));
+    log.advance_log_start_offset(Offset(5));
+    before.clock.advance(60_000);
+    log.set_config(crate::config(&[("retention.ms", "1000")]));
+    manager.volumes().iter().for_each(|volume| drop(volume.flush(0)));
+    log.delete_old_segments(Offset(5)).unwrap();
+    assert_eq!(log.size_in_bytes(), 0);
+    manager.close().unwrap();
+    for crash in [Crash::Process, Crash::Power { seed: 5 }] {
+        let after = next(&before, crash);
+        let log = open(&after, &["/data"]).unwrap().get(&flights(0)).unwrap();
+        assert_eq!((log.log_start_offset(), log.end().offset), (Offset(5), Offset(5)));
+    }
+}
+
+#[test]
+fn a_power_cut_does_not_take_the_first_segment_alone() {
+    let before = machine();
+    let manager = open(&before, &["/data"]).unwrap();
+    let log = manager.get_or_create(&flights(0), ID, before.config.clone()).unwrap();
+    (0..10).for_each(|_| drop(append(&log, &batch(1, 150))));
+    assert!(log.segment_count() > 3);
+    for seed in 0..100 {
+        let after = next(&before, Crash::Power { seed });
+        let found = open(&after, &["/data"]).unwrap().get(&flights(0)).unwrap();
+        assert_eq!(found.log_start_offset(), Offset::ZERO, "seed {seed}");
+    }
 }
 
 #[test]
