@@ -234,7 +234,7 @@ impl<E: Entry> Index<E> {
         }
         let file = self.flush()?;
         self.pending.shrink_to_fit();
-        self.file = None;
+        self.give_up_file();
         Ok(file)
     }
 
@@ -244,6 +244,10 @@ impl<E: Entry> Index<E> {
             self.file = Some(pin(&self.open_file(OpenMode::ReadWrite)?)?);
         }
         Ok(())
+    }
+
+    pub(crate) fn give_up_file(&mut self) {
+        self.file = None;
     }
 
     fn pending_bytes(&self) -> Vec<u8> {

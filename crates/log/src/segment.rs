@@ -126,6 +126,7 @@ impl Segment {
             *segment.summary.lock() = Summary::new(base_offset, offsets, times);
             has_indexes = false;
         }
+        segment.summary.lock().give_up_files();
         Ok((segment, has_indexes))
     }
 
@@ -498,6 +499,12 @@ impl Summary {
             self.unindexed_bytes = 0;
         }
         self.unindexed_bytes += batch.size as u64;
+    }
+
+    /// Gives the files of the indexes up until they are used again, which most never are.
+    fn give_up_files(&mut self) {
+        self.offsets.give_up_file();
+        self.times.give_up_file();
     }
 
     fn note_max_timestamp(&mut self, base_offset: Offset) {
