@@ -29,8 +29,12 @@ fn syncs(count: i32) -> [usize; 5] {
     let made = manager.get_or_create_all(&names(count), ID, &machine.config);
     let logs: Vec<_> = made.into_iter().map(Result::unwrap).collect();
     let made = since();
-    logs.iter().for_each(|log| drop(append(log, &batch(1, 50))));
-    manager.volumes().iter().for_each(|volume| drop(volume.flush(0)));
+    for log in &logs {
+        append(log, &batch(1, 50));
+    }
+    for volume in manager.volumes() {
+        volume.flush(0);
+    }
     let written = since();
     manager.checkpoint_flushed().unwrap();
     let checkpointed = since();
@@ -84,7 +88,9 @@ fn a_log_that_was_emptied_keeps_its_offsets() {
     log.advance_log_start_offset(Offset(5));
     before.clock.advance(60_000);
     log.set_config(crate::config(&[("retention.ms", "1000")]));
-    manager.volumes().iter().for_each(|volume| drop(volume.flush(0)));
+    for volume in manager.volumes() {
+        volume.flush(0);
+    }
     log.delete_old_segments(Offset(5)).unwrap();
     assert_eq!(log.size_in_bytes(), 0);
     manager.close().unwrap();
@@ -100,7 +106,9 @@ fn a_power_cut_does_not_take_the_first_segment_alone() {
     let before = machine();
     let manager = open(&before, &["/data"]).unwrap();
     let log = manager.get_or_create(&flights(0), ID, before.config.clone()).unwrap();
-    (0..10).for_each(|_| drop(append(&log, &batch(1, 150))));
+    for _ in 0..10 {
+        append(&log, &batch(1, 150));
+    }
     assert!(log.segment_count() > 3);
     for seed in 0..100 {
         let after = next(&before, Crash::Power { seed });
@@ -145,9 +153,13 @@ fn what_a_crash_leaves_of_a_clean_stop_is_whole() {
     let manager = open(&before, &DIRS).unwrap();
     for log in manager.get_or_create_all(&names(4), ID, &before.config) {
         let log = log.unwrap();
-        (0..5).for_each(|_| drop(append(&log, &batch(2, 100))));
+        for _ in 0..5 {
+            append(&log, &batch(2, 100));
+        }
     }
-    manager.volumes().iter().for_each(|volume| drop(volume.flush(0)));
+    for volume in manager.volumes() {
+        volume.flush(0);
+    }
     before.disk.record();
     manager.close().unwrap();
     for (at, disk) in before.disk.take_recording().into_iter().enumerate() {
