@@ -210,7 +210,7 @@ impl LogManager {
         });
         let parents: BTreeSet<_> = renamed.iter().filter_map(|path| path.parent()).collect();
         let synced: io::Result<()> =
-            parents.into_iter().map(|parent| self.world.disk.sync_dir(parent)).collect();
+            parents.into_iter().try_for_each(|parent| self.world.disk.sync_dir(parent));
         let written = self.write_checkpoints().map_err(io::Error::other);
         taken.and(synced).and(written).map(|()| renamed)
     }

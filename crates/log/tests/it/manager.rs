@@ -249,7 +249,7 @@ fn what_is_set_aside_stays_for_the_operator() {
     let long = TopicPartition::new("x".repeat(249), 12);
     for name in [flights(0), long.clone()] {
         manager.get_or_create(&name, ID, machine.config.clone()).unwrap();
-        manager.set_aside(&[name.clone()]).unwrap();
+        manager.set_aside(std::slice::from_ref(&name)).unwrap();
         manager.set_aside(&[name]).unwrap();
     }
     let after = next(&machine, Crash::Power { seed: 5 });
