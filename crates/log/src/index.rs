@@ -5,11 +5,12 @@
 //! takes, so an index is never synced before its segment is sealed.
 
 use std::io::{self, IoSlice};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ottla_record::Timestamp;
 use ottla_runtime::disk::{Disk, File, OpenMode, pin, replace_file};
+
+use crate::segment::FilePath;
 
 /// Entries that gather in memory before they are written together.
 const PENDING_MAX: usize = 512;
@@ -87,7 +88,7 @@ fn be32(bytes: &[u8], at: usize) -> u32 {
 /// An index file with its tail in memory. Entries ascend.
 pub(crate) struct Index<E> {
     disk: Arc<dyn Disk>,
-    path: PathBuf,
+    path: FilePath,
     /// Opened when first read or written, so that an empty or sealed index costs no descriptor.
     file: Option<Arc<dyn File>>,
     /// Entries in the file.
@@ -102,7 +103,7 @@ pub(crate) struct Index<E> {
 
 impl<E: Entry> Index<E> {
     /// An index without entries. A file at `path` is replaced when the first block is written.
-    pub(crate) fn empty(disk: Arc<dyn Disk>, path: PathBuf, bytes_max: usize) -> Self {
+    pub(crate) fn empty(disk: Arc<dyn Disk>, path: FilePath, bytes_max: usize) -> Self {
         Self {
             disk,
             path,
@@ -117,17 +118,17 @@ impl<E: Entry> Index<E> {
 
     /// An index without entries, of a segment whose indexes are believed. It stays in memory until
     /// it is sealed, and then replaces the file at `path`.
-    pub(crate) fn replacement(disk: Arc<dyn Disk>, path: PathBuf, bytes_max: usize) -> Self {
+    pub(crate) fn replacement(disk: Arc<dyn Disk>, path: FilePath, bytes_max: usize) -> Self {
         Self { is_replacement: true, ..Self::empty(disk, path, bytes_max) }
     }
 
     /// Opens the index at `path`; `None` if there is no such file, or one that no index can be.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
-        path: PathBuf,
+        path: FilePath,
         bytes_max: usize,
     ) -> io::Result<Option<Self>> {
-        if !disk.exists(&path) {
+        if !disk.exists(&path.get()) {
             return Ok(None);
         }
         let mut index = Self::empty(disk, path, bytes_max);
@@ -229,7 +230,7 @@ impl<E: Entry> Index<E> {
     /// sealed.
     pub(crate) fn seal(&mut self) -> io::Result<Arc<dyn File>> {
         if self.is_replacement {
-            replace_file(&*self.disk, &self.path, &self.pending_bytes())?;
+            replace_file(&*self.disk, &self.path.get(), &self.pending_bytes())?;
             self.is_replacement = false;
         }
         let file = self.flush()?;
@@ -265,7 +266,7 @@ impl<E: Entry> Index<E> {
         let file = self.open_file(OpenMode::ReadWrite)?;
         let read = file.read_at(bytes, (position * E::SIZE) as u64)?;
         if read < E::SIZE {
-            let message = format!("{} ends within entry {position}", self.path.display());
+            let message = format!("{} ends within entry {position}", self.path.get().display());
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
         Ok(E::read(bytes))
@@ -275,7 +276,7 @@ impl<E: Entry> Index<E> {
         if let Some(file) = &self.file {
             return Ok(file.clone());
         }
-        let file = self.disk.open(&self.path, mode)?;
+        let file = self.disk.open(&self.path.get(), mode)?;
         self.file = Some(file.clone());
         Ok(file)
     }
@@ -287,9 +288,14 @@ mod tests {
     use std::path::Path;
 
     use ottla_fake::FakeDisk;
+    use ottla_record::Offset;
+
+    fn path(suffix: &'static str) -> FilePath {
+        FilePath::new(&Arc::from(Path::new("/d")), Offset(0), suffix)
+    }
 
     fn offsets(disk: &Arc<dyn Disk>) -> Index<OffsetEntry> {
-        Index::empty(disk.clone(), "/d/0.index".into(), 10 * 1024 * 1024)
+        Index::empty(disk.clone(), path("index"), 10 * 1024 * 1024)
     }
 
     fn entry(n: u32) -> OffsetEntry {
@@ -317,12 +323,11 @@ mod tests {
         let mut index = offsets(&disk);
         (1..=3).for_each(|n| index.push(entry(n)));
         index.seal().unwrap();
-        let file = disk.open(Path::new("/d/0.index"), OpenMode::ReadWrite).unwrap();
+        let file = disk.open(&path("index").get(), OpenMode::ReadWrite).unwrap();
         assert_eq!(file.len().unwrap(), 24);
         file.set_len(8192).unwrap();
-        let mut opened = Index::<OffsetEntry>::open(disk.clone(), "/d/0.index".into(), 10 << 20)
-            .unwrap()
-            .unwrap();
+        let mut opened =
+            Index::<OffsetEntry>::open(disk.clone(), path("index"), 10 << 20).unwrap().unwrap();
         assert_eq!((opened.len(), opened.last()), (3, Some(entry(3))));
         opened.push(entry(4));
         opened.seal().unwrap();
@@ -332,7 +337,7 @@ mod tests {
     #[test]
     fn full_counts_the_reserved_slot() {
         let disk: Arc<dyn Disk> = FakeDisk::with_dir("/d");
-        let mut index = Index::<TimeEntry>::empty(disk, "/d/0.timeindex".into(), 24);
+        let mut index = Index::<TimeEntry>::empty(disk, path("timeindex"), 24);
         assert!(!index.is_full(1));
         index.push(TimeEntry { timestamp: Timestamp(5), relative_offset: 1 });
         assert!(index.is_full(1) && !index.is_full(0));
@@ -341,17 +346,16 @@ mod tests {
     #[test]
     fn a_first_entry_of_zeros_counts_unless_only_zeros_follow() {
         let disk: Arc<dyn Disk> = FakeDisk::with_dir("/d");
-        let path = Path::new("/d/0.timeindex");
         let zero = TimeEntry { timestamp: Timestamp(0), relative_offset: 0 };
         let one = TimeEntry { timestamp: Timestamp(1), relative_offset: 1 };
         for (entries, tail, expected) in
             [(vec![zero], 0, 1), (vec![zero], 5, 0), (vec![zero, one], 5, 2), (vec![], 5, 0)]
         {
-            let mut index = Index::empty(disk.clone(), path.to_owned(), 1200);
+            let mut index = Index::empty(disk.clone(), path("timeindex"), 1200);
             entries.iter().for_each(|&entry| index.push(entry));
             let file = index.seal().unwrap();
             file.set_len(((entries.len() + tail) * TimeEntry::SIZE) as u64).unwrap();
-            let opened = Index::<TimeEntry>::open(disk.clone(), path.to_owned(), 1200).unwrap();
+            let opened = Index::<TimeEntry>::open(disk.clone(), path("timeindex"), 1200).unwrap();
             assert_eq!(opened.unwrap().len(), expected, "{entries:?} and {tail} zeros");
         }
     }
@@ -377,8 +381,8 @@ mod tests {
         let mut index = offsets(&disk);
         index.push(entry(1));
         index.seal().unwrap();
-        disk.remove_file(Path::new("/d/0.index")).unwrap();
+        disk.remove_file(&path("index").get()).unwrap();
         assert_eq!(index.floor(|_| true).unwrap(), None);
-        assert!(!disk.exists(Path::new("/d/0.index")));
+        assert!(!disk.exists(&path("index").get()));
     }
 }

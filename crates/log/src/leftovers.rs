@@ -159,7 +159,7 @@ mod tests {
     fn options(disk: &Arc<FakeDisk>) -> SegmentOptions {
         SegmentOptions {
             disk: disk.clone(),
-            dir: "/d".into(),
+            dir: Path::new("/d").into(),
             index_interval_bytes: 4096,
             index_bytes_max: 1200,
         }

@@ -502,6 +502,6 @@ fn damage(
     offset: Offset,
     what: String,
 ) -> Damage {
-    let (dir, file) = (options.dir.clone(), file.to_owned());
+    let (dir, file) = (options.dir.to_path_buf(), file.to_owned());
     Damage { dir, file, position, offset, what }
 }

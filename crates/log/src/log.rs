@@ -18,7 +18,7 @@
 use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
@@ -46,7 +46,7 @@ use crate::volume::Volume;
 /// One partition's log.
 pub struct Log {
     pub(crate) volume: Arc<Volume>,
-    dir: PathBuf,
+    dir: Arc<Path>,
     config: ArcSwap<LogConfig>,
     /// Ascending by base offset. The last one is the active segment. There is none until the first
     /// append: a log that was never written to has no files, and begins at offset 0.
@@ -235,7 +235,7 @@ impl Log {
         opening: Opening,
     ) -> Result<Arc<Self>, OpenError> {
         let world = &volume.world;
-        let options = segment_options(&world.disk, dir, &config);
+        let options = segment_options(&world.disk, &dir.into(), &config);
         let loaded = loading::load(&options, &config, opening)?;
         let flushed = flushed_of(&loaded)?;
         let is_flushed = flushed == loaded.end;
@@ -251,7 +251,7 @@ impl Log {
         };
         let log = Arc::new(Self {
             volume: volume.clone(),
-            dir: dir.to_owned(),
+            dir: options.dir.clone(),
             config: ArcSwap::new(config),
             segments: ArcSwap::from_pointee(loaded.segments),
             log_start_offset: AtomicI64::new(loaded.log_start_offset.0),
@@ -488,10 +488,10 @@ fn append_time(timestamp_type: TimestampType, max_timestamp: Timestamp) -> Times
     }
 }
 
-fn segment_options(disk: &Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> SegmentOptions {
+fn segment_options(disk: &Arc<dyn Disk>, dir: &Arc<Path>, config: &LogConfig) -> SegmentOptions {
     SegmentOptions {
         disk: disk.clone(),
-        dir: dir.to_owned(),
+        dir: dir.clone(),
         index_interval_bytes: config.index_interval_bytes as u64,
         index_bytes_max: config.segment_index_bytes as usize,
     }

@@ -75,14 +75,38 @@ impl BatchFacts {
 #[derive(Clone)]
 pub(crate) struct SegmentOptions {
     pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) dir: PathBuf,
+    /// Shared by all that have a file in it.
+    pub(crate) dir: Arc<Path>,
     /// `index.interval.bytes`
     pub(crate) index_interval_bytes: u64,
     /// `segment.index.bytes`
     pub(crate) index_bytes_max: usize,
 }
 
+/// Where a file of a segment lies. There are many of them, so that the directory is shared.
+#[derive(Clone)]
+pub(crate) struct FilePath {
+    dir: Arc<Path>,
+    base_offset: Offset,
+    suffix: &'static str,
+}
+
+impl FilePath {
+    pub(crate) fn new(dir: &Arc<Path>, base_offset: Offset, suffix: &'static str) -> Self {
+        Self { dir: dir.clone(), base_offset, suffix }
+    }
+
+    /// The path: in it, twenty digits and the suffix.
+    pub(crate) fn get(&self) -> PathBuf {
+        self.dir.join(format!("{:020}.{}", self.base_offset.0, self.suffix))
+    }
+}
+
 impl SegmentOptions {
+    fn file(&self, base_offset: Offset, suffix: &'static str) -> FilePath {
+        FilePath::new(&self.dir, base_offset, suffix)
+    }
+
     /// The path of a file that belongs to the offset: twenty digits and a suffix.
     pub(crate) fn path(&self, offset: Offset, suffix: &str) -> PathBuf {
         self.dir.join(format!("{:020}.{suffix}", offset.0))
@@ -101,10 +125,10 @@ impl Segment {
         let path = options.path(base_offset, "log");
         let file = options.disk.open(&path, OpenMode::Create)?;
         let size = file.len()?;
-        let index_path = options.path(base_offset, "index");
-        let time_path = options.path(base_offset, "timeindex");
+        let index_path = options.file(base_offset, "index");
+        let time_path = options.file(base_offset, "timeindex");
         let (disk, bytes_max) = (&options.disk, options.index_bytes_max);
-        let txn_path = options.path(base_offset, "txnindex");
+        let txn_path = options.file(base_offset, "txnindex");
         let found = if trusted {
             let offsets = Index::open(disk.clone(), index_path.clone(), bytes_max)?
                 .filter(|i| i.last().is_none_or(|e: OffsetEntry| u64::from(e.position) < size));
@@ -133,16 +157,17 @@ impl Segment {
     /// Makes the segment that takes what the log cleaner keeps of others. Its files have names that
     /// a load removes.
     pub(crate) fn cleaned(options: &SegmentOptions, base_offset: Offset) -> io::Result<Self> {
-        let path = |suffix: &str| options.path(base_offset, &format!("{suffix}.cleaned"));
+        let path = options.path(base_offset, "log.cleaned");
+        let index = |suffix| options.file(base_offset, suffix);
         let (disk, bytes_max) = (&options.disk, options.index_bytes_max);
-        let file = disk.open(&path("log"), OpenMode::Create)?;
+        let file = disk.open(&path, OpenMode::Create)?;
         // A pass that failed may have left them.
         file.set_len(0)?;
-        remove_if_there(&**disk, &path("txnindex"))?;
-        let offsets = Index::empty(disk.clone(), path("index"), bytes_max);
-        let times = Index::empty(disk.clone(), path("timeindex"), bytes_max);
-        let aborted = TransactionIndex::empty(disk.clone(), path("txnindex"));
-        Self::new(base_offset, path("log"), file, (offsets, times), aborted)
+        remove_if_there(&**disk, &options.path(base_offset, "txnindex.cleaned"))?;
+        let offsets = Index::empty(disk.clone(), index("index.cleaned"), bytes_max);
+        let times = Index::empty(disk.clone(), index("timeindex.cleaned"), bytes_max);
+        let aborted = TransactionIndex::empty(disk.clone(), index("txnindex.cleaned"));
+        Self::new(base_offset, path, file, (offsets, times), aborted)
     }
 
     fn new(
@@ -450,8 +475,8 @@ fn empty_indexes(
     trusted: bool,
 ) -> (Index<OffsetEntry>, Index<TimeEntry>) {
     let (disk, bytes_max) = (&options.disk, options.index_bytes_max);
-    let index_path = options.path(base_offset, "index");
-    let time_path = options.path(base_offset, "timeindex");
+    let index_path = options.file(base_offset, "index");
+    let time_path = options.file(base_offset, "timeindex");
     match trusted {
         true => (
             Index::replacement(disk.clone(), index_path, bytes_max),

@@ -6,14 +6,13 @@
 //! nothing was aborted. Entries are written as they come, and synced when the segment is sealed.
 
 use std::io::{self, IoSlice};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ottla_record::{Offset, ProducerId};
 use ottla_runtime::disk::{Disk, File, OpenMode, pin, read_file, replace_file};
 
 use crate::log::Log;
-use crate::segment::remove_if_there;
+use crate::segment::{FilePath, remove_if_there};
 
 /// Bytes of an entry.
 const ENTRY_BYTES: usize = 34;
@@ -69,7 +68,7 @@ impl AbortedTransaction {
 /// The `.txnindex` of a segment.
 pub(crate) struct TransactionIndex {
     disk: Arc<dyn Disk>,
-    path: PathBuf,
+    path: FilePath,
     /// Entries in the file.
     written: usize,
     /// What the disk refused so far.
@@ -79,18 +78,18 @@ pub(crate) struct TransactionIndex {
 
 impl TransactionIndex {
     /// The index at `path`, of which nothing is believed.
-    pub(crate) fn empty(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
+    pub(crate) fn empty(disk: Arc<dyn Disk>, path: FilePath) -> Self {
         Self { disk, path, written: 0, pending: Vec::new(), file: None }
     }
 
     /// Opens the index at `path`, of a segment that begins at `base`; `None` if it cannot be one.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
-        path: PathBuf,
+        path: FilePath,
         base: Offset,
     ) -> io::Result<Option<Self>> {
         let mut index = Self::empty(disk, path);
-        if !index.disk.exists(&index.path) {
+        if !index.disk.exists(&index.path.get()) {
             return Ok(Some(index));
         }
         let len = index.file(OpenMode::ReadWrite)?.len()?;
@@ -120,14 +119,14 @@ impl TransactionIndex {
     /// others.
     pub(crate) fn replace(&mut self, entries: &[AbortedTransaction]) -> io::Result<()> {
         let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_bytes()).collect();
-        let found = match self.disk.exists(&self.path) {
-            true => read_file(&*self.disk, &self.path)?,
+        let found = match self.disk.exists(&self.path.get()) {
+            true => read_file(&*self.disk, &self.path.get())?,
             false => Vec::new(),
         };
         if bytes.is_empty() {
-            remove_if_there(&*self.disk, &self.path)?;
+            remove_if_there(&*self.disk, &self.path.get())?;
         } else if found != bytes {
-            replace_file(&*self.disk, &self.path, &bytes)?;
+            replace_file(&*self.disk, &self.path.get(), &bytes)?;
         }
         (self.written, self.file) = (entries.len(), None);
         self.pending.clear();
@@ -198,7 +197,7 @@ impl TransactionIndex {
         if let Some(file) = &self.file {
             return Ok(file.clone());
         }
-        let file = self.disk.open(&self.path, mode)?;
+        let file = self.disk.open(&self.path.get(), mode)?;
         self.file = Some(file.clone());
         Ok(file)
     }
@@ -242,7 +241,7 @@ mod tests {
 
     use ottla_fake::FakeDisk;
 
-    const PATH: &str = "/d/10.txnindex";
+    const PATH: &str = "/d/00000000000000000010.txnindex";
 
     fn aborted(n: i64) -> AbortedTransaction {
         AbortedTransaction {
@@ -253,8 +252,12 @@ mod tests {
         }
     }
 
+    fn path() -> FilePath {
+        FilePath::new(&Arc::from(Path::new("/d")), Offset(10), "txnindex")
+    }
+
     fn open(disk: &Arc<FakeDisk>) -> Option<TransactionIndex> {
-        TransactionIndex::open(disk.clone(), PATH.into(), Offset(10)).unwrap()
+        TransactionIndex::open(disk.clone(), path(), Offset(10)).unwrap()
     }
 
     fn entries(index: &mut TransactionIndex) -> Vec<AbortedTransaction> {
@@ -300,7 +303,7 @@ mod tests {
             replace_file(&*disk, Path::new(PATH), &bad).unwrap();
             assert!(open(&disk).is_none(), "{bad:?}");
         }
-        let mut index = TransactionIndex::empty(disk.clone(), PATH.into());
+        let mut index = TransactionIndex::empty(disk.clone(), path());
         index.replace(&[aborted(1), aborted(2)]).unwrap();
         assert_eq!(read_file(&*disk, Path::new(PATH)).unwrap(), good);
         index.replace(&[]).unwrap();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use ottla_record::{ControlRecord, EndTransactionMarker, LeaderEpoch, Offset, ProducerId};
 use ottla_runtime::disk::{read_file, replace_file};
@@ -44,7 +45,7 @@ impl Repair {
         }
         let options = SegmentOptions {
             disk: self.disk.clone(),
-            dir: dir.to_owned(),
+            dir: Arc::from(dir),
             index_interval_bytes: self.options.index_interval_bytes,
             index_bytes_max: self.options.index_bytes_max,
         };
