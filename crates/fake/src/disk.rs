@@ -363,10 +363,6 @@ impl Disk for FakeDisk {
         let entry = |(name, node): (&str, Node)| DirEntry {
             name: name.to_owned(),
             is_dir: matches!(node, Node::Dir(_)),
-            len: match node {
-                Node::Dir(_) => 0,
-                Node::File(number) => image.content(number).len() as u64,
-            },
         };
         Ok(image.names.list(dir).map(entry).collect())
     }

@@ -26,8 +26,6 @@ pub struct DirEntry {
     pub name: String,
     /// Whether it is a directory.
     pub is_dir: bool,
-    /// The size of a file in bytes.
-    pub len: u64,
 }
 
 /// The room on a file system, in bytes.
@@ -207,17 +205,15 @@ impl Disk for SystemDisk {
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(path)? {
             let entry = entry?;
-            let metadata = match entry.metadata() {
-                Ok(metadata) => metadata,
+            // Most file systems tell it with the name, which spares a system call for each.
+            let is_dir = match entry.file_type() {
+                Ok(kind) => kind.is_dir(),
                 // Removed since the listing began.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            entries.push(DirEntry {
-                name: entry.file_name().to_string_lossy().into_owned(),
-                is_dir: metadata.is_dir(),
-                len: metadata.len(),
-            });
+            let name = entry.file_name().to_string_lossy().into_owned();
+            entries.push(DirEntry { name, is_dir });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)

@@ -1,9 +1,11 @@
 //! A crash at every change of the disk, and at every change of the recovery from it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ottla_fake::{Crash, FakeDisk};
 use ottla_keeper::{CreateMode, Keeper, Limits, Op, Request, SessionId, Tree};
+use ottla_runtime::disk::read_file;
 
 use super::{DIR, apply, open, session_of, without_sessions};
 
@@ -117,10 +119,7 @@ fn the_log_is_replaced_by_snapshots_and_stays_small() {
     let keeper = open(&disk, LIMITS).unwrap();
     let all = run(&keeper);
     assert_eq!(all + 1, trees().len());
-    let size = |name: &str| {
-        let entries = ottla_runtime::Disk::read_dir(&*disk, DIR.as_ref()).unwrap();
-        entries.iter().find(|entry| entry.name == name).map_or(0, |entry| entry.len)
-    };
+    let size = |name: &str| read_file(&*disk, &Path::new(DIR).join(name)).unwrap().len() as u64;
     let proposal_bytes_max = 400;
     assert!(size("snapshot") > 0);
     assert!(size("log") <= LIMITS.log_bytes.max(size("snapshot")) + proposal_bytes_max);

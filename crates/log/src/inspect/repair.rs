@@ -192,11 +192,10 @@ impl Repair {
 
     fn truncation(&self, dir: &Path, cut: &Cut) -> io::Result<String> {
         let entries = self.disk.read_dir(dir)?;
-        let log = |base: Offset| format!("{:020}.log", base.0);
         let mut bytes = 0;
         let mut segments = 0;
         for base in offsets_of(&entries, FileKind::Log).into_iter().filter(|&b| b >= cut.base) {
-            let len = entries.iter().find(|e| e.name == log(base)).map_or(0, |e| e.len);
+            let len = self.disk.open(&log_path(dir, base), OpenMode::Read)?.len()?;
             bytes += if base == cut.base { len.saturating_sub(cut.bytes.start) } else { len };
             segments += u64::from(base > cut.base);
         }
