@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(crate) syncs_are_held: bool,
     pub(crate) syncs_waiting: usize,
     pub(crate) syncs: usize,
+    /// Syncs that lost what they were to write.
+    pub(crate) losses: u64,
 }
 
 /// What is on the disk.
@@ -418,7 +420,8 @@ impl Disk for FakeDisk {
     }
 
     fn file_system(&self, _path: &Path) -> io::Result<Box<dyn FileSystem>> {
-        Ok(Box::new(FakeFileSystem { shared: self.shared.clone() }))
+        let told = self.state().losses.into();
+        Ok(Box::new(FakeFileSystem { shared: self.shared.clone(), told }))
     }
 
     fn space(&self, _path: &Path) -> io::Result<Space> {

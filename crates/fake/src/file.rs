@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ottla_runtime::disk::{File, FileSystem};
 use parking_lot::MutexGuard;
@@ -49,19 +50,27 @@ impl Shared {
                 false => file.sync(changes),
             }
         }
+        state.losses += u64::from(is_lost);
         if is_lost { Err(io::Error::other("the disk could not write")) } else { Ok(state) }
     }
 }
 
 pub(crate) struct FakeFileSystem {
     pub(crate) shared: Arc<Shared>,
+    /// The losses that this was told of, or that were before it.
+    pub(crate) told: AtomicU64,
 }
 
 impl FileSystem for FakeFileSystem {
     fn sync(&self) -> io::Result<()> {
         let covered = self.shared.state.lock().image.unsynced();
-        self.shared.sync(&covered)?.image.sync_names();
-        Ok(())
+        let synced = self.shared.sync(&covered).map(|mut state| state.image.sync_names());
+        // Whoever else had the sync that failed.
+        let losses = self.shared.state.lock().losses;
+        match self.told.swap(losses, Ordering::SeqCst) < losses {
+            true => Err(io::Error::other("the disk could not write")),
+            false => synced,
+        }
     }
 }
 
