@@ -379,6 +379,18 @@ impl Disk for FakeDisk {
         Ok(())
     }
 
+    fn exchange(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if !self.exists(to) {
+            return self.rename(from, to);
+        }
+        let mut state = self.change(from)?;
+        let names = &state.image.names;
+        let a = names.find(from).and_then(|_| names.entry(from)).ok_or_else(|| missing(from))?;
+        let b = names.entry(to).ok_or_else(|| missing(to))?;
+        state.image.apply(NameChange::Exchange(a, b));
+        Ok(())
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.change(path)?;
         let names = &state.image.names;

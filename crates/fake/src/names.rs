@@ -31,6 +31,8 @@ pub(crate) enum NameChange {
     Remove(Entry),
     /// Another name, which is taken from what had it.
     Rename(Entry, Entry),
+    /// Each has the name of the other.
+    Exchange(Entry, Entry),
 }
 
 impl NameChange {
@@ -38,7 +40,9 @@ impl NameChange {
     pub(crate) fn is_in(&self, dir: u64) -> bool {
         match self {
             Self::Insert((of, _), _) | Self::Remove((of, _)) => *of == dir,
-            Self::Rename((from, _), (to, _)) => *from == dir || *to == dir,
+            Self::Rename((from, _), (to, _)) | Self::Exchange((from, _), (to, _)) => {
+                *from == dir || *to == dir
+            }
         }
     }
 }
@@ -90,6 +94,12 @@ impl Names {
             NameChange::Rename(from, to) => {
                 if let Some(node) = self.0.remove(from) {
                     self.0.insert(to.clone(), node);
+                }
+            }
+            NameChange::Exchange(a, b) => {
+                if let (Some(&of_a), Some(&of_b)) = (self.0.get(a), self.0.get(b)) {
+                    self.0.insert(a.clone(), of_b);
+                    self.0.insert(b.clone(), of_a);
                 }
             }
         }

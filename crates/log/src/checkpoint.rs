@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io;
-use std::path::Path;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
 
 use ottla_record::{Offset, PartitionId};
-use ottla_runtime::disk::{Disk, read_file, replace_file};
+use ottla_runtime::disk::{Disk, OpenMode, read_file, replace_file};
+
+use crate::segment::remove_if_there;
 
 /// A partition by the name of its topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,8 +106,48 @@ pub(crate) fn write_offsets(
     path: &Path,
     offsets: &BTreeMap<TopicPartition, Offset>,
 ) -> io::Result<()> {
-    let lines = offsets.iter().map(|(p, offset)| format!("{} {} {offset}", p.topic, p.partition));
-    write_lines(disk, path, lines.collect::<Vec<_>>().into_iter())
+    replace_file(disk, path, text_of_offsets(offsets).as_bytes())
+}
+
+/// Replaces checkpoints of one directory that are replaced every second. What they held before stays
+/// in `<name>.old`, which is written to the next time. So nothing is allocated and nothing freed:
+/// where a file system tells the drive what is free (`discard`), all syncs would wait for that.
+///
+/// The names in the directory must be durable, or the file that is written to might be the one in
+/// place after a power cut. They are again when this returned. After a crash, some of the files may
+/// be replaced and some not.
+pub(crate) fn replace_often(
+    disk: &dyn Disk,
+    dir: &Path,
+    files: &[(&str, String)],
+) -> io::Result<()> {
+    for (name, text) in files {
+        let spare = disk.open(&old(dir, name), OpenMode::Create)?;
+        spare.write_at(&[IoSlice::new(text.as_bytes())], 0)?;
+        let len = text.len() as u64;
+        if spare.len()? != len {
+            spare.set_len(len)?;
+        }
+        spare.sync_data()?;
+    }
+    files.iter().try_for_each(|(name, _)| disk.exchange(&old(dir, name), &dir.join(name)))?;
+    if files.is_empty() { Ok(()) } else { disk.sync_dir(dir) }
+}
+
+/// Removes what [`replace_often`] keeps.
+pub(crate) fn remove_old(disk: &dyn Disk, dir: &Path, name: &str) -> io::Result<()> {
+    remove_if_there(disk, &old(dir, name))
+}
+
+fn old(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.old"))
+}
+
+/// The text of a checkpoint of one offset per partition.
+pub(crate) fn text_of_offsets(offsets: &BTreeMap<TopicPartition, Offset>) -> String {
+    let line =
+        |(p, offset): (&TopicPartition, &Offset)| format!("{} {} {offset}", p.topic, p.partition);
+    text_of(offsets.iter().map(line))
 }
 
 fn malformed(path: &Path, what: &str) -> io::Error {
@@ -116,8 +158,6 @@ fn malformed(path: &Path, what: &str) -> io::Error {
 mod tests {
     use super::*;
     use ottla_fake::FakeDisk;
-    use ottla_runtime::disk::OpenMode;
-    use std::io::IoSlice;
 
     #[test]
     fn text_is_kafkas() {

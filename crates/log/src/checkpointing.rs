@@ -87,7 +87,10 @@ impl LogManager {
             return Ok(());
         }
         let sync = || directory.volume().sync_all().map_err(|e| io_error(directory.path(), e));
-        sync()?;
+        // Mostly the flusher did all there is to do.
+        if writings.iter().any(|writing| writing.written.needs_sync) {
+            sync()?;
+        }
         let mut has_put = false;
         writings.retain(|Writing { partition, log, written }| match log.put_epochs(written) {
             Ok(put) => {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ottla_config::Properties;
 use ottla_record::{BrokerId, Offset, PartitionId, Uuid};
@@ -25,6 +26,9 @@ pub(crate) const LOG_START_OFFSETS: &str = "log-start-offset-checkpoint";
 pub(crate) const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 pub(crate) const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
+
+const CHECKPOINTS: [&str; 4] =
+    [LOG_START_OFFSETS, HIGH_WATERMARKS, RECOVERY_POINTS, CLEANER_OFFSETS];
 
 /// Whose a directory is (`meta.properties`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +153,8 @@ impl SubDirectory {
 pub struct LogDirectory {
     volume: Arc<Volume>,
     opened: Option<Opened>,
+    /// The checkpoints are as this process wrote them last, and on the disk.
+    has_durable_checkpoints: AtomicBool,
 }
 
 /// What is known of a directory that this process holds the lock of.
@@ -182,14 +188,18 @@ impl LogDirectory {
             Ok((Volume::open(world, path).map_err(failed)?, opened))
         });
         match opened {
-            Ok((volume, opened)) => Ok(Self { volume, opened: Some(opened) }),
+            Ok((volume, opened)) => Ok(Self::new(volume, Some(opened))),
             Err(error @ DirectoryError::Io { .. }) => {
                 let volume = Volume::offline(world, path);
                 volume.fail(&error);
-                Ok(Self { volume, opened: None })
+                Ok(Self::new(volume, None))
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn new(volume: Arc<Volume>, opened: Option<Opened>) -> Self {
+        Self { volume, opened, has_durable_checkpoints: AtomicBool::new(false) }
     }
 
     /// The id that the directory keeps for as long as it is not wiped; `None` if it could not be
@@ -314,27 +324,43 @@ impl LogDirectory {
         })
     }
 
-    /// Writes the checkpoints of the logs in this directory.
+    /// Writes the checkpoints of the logs in this directory, those that changed.
     pub(crate) fn write_checkpoints(&self, offsets: &Checkpoints) -> Result<(), DirectoryError> {
+        // What an earlier process wrote need not be on the disk.
+        let is_durable = self.has_durable_checkpoints.swap(false, Ordering::Relaxed);
+        let mut changed = Vec::new();
         for (name, offsets) in [
             (LOG_START_OFFSETS, &offsets.log_start_offsets),
             (HIGH_WATERMARKS, &offsets.high_watermarks),
             (RECOVERY_POINTS, &offsets.recovery_points),
+            (CLEANER_OFFSETS, &offsets.cleaner_offsets),
         ] {
-            checkpoint::write_offsets(self.disk(), &self.path().join(name), offsets)
-                .map_err(self.failed(name))?;
+            let path = self.path().join(name);
+            // Most directories have no compacted log.
+            let is_optional = name == CLEANER_OFFSETS && offsets.is_empty();
+            if is_optional && !self.disk().exists(&path) {
+                continue;
+            }
+            let text = checkpoint::text_of_offsets(offsets);
+            let holds_it = || read_file(self.disk(), &path).is_ok_and(|old| old == text.as_bytes());
+            if !(is_durable && holds_it()) {
+                changed.push((name, text));
+            }
         }
-        let (disk, path) = (self.disk(), self.path().join(CLEANER_OFFSETS));
-        // Most directories have no compacted log.
-        if !offsets.cleaner_offsets.is_empty() || disk.exists(&path) {
-            checkpoint::write_offsets(disk, &path, &offsets.cleaner_offsets)
-                .map_err(self.failed(CLEANER_OFFSETS))?;
-        }
+        let disk = self.disk();
+        let synced = if is_durable { Ok(()) } else { disk.sync_dir(self.path()) };
+        synced
+            .and_then(|()| checkpoint::replace_often(disk, self.path(), &changed))
+            .map_err(self.failed(""))?;
+        self.has_durable_checkpoints.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     /// Says that all logs were closed and need no scan.
     pub(crate) fn mark_clean(&self) -> Result<(), DirectoryError> {
+        for name in CHECKPOINTS {
+            checkpoint::remove_old(self.disk(), self.path(), name).map_err(self.failed(name))?;
+        }
         let marker = self.path().join(CLEAN_MARKER);
         replace_file(self.disk(), &marker, br#"{"version":0,"brokerEpoch":-1}"#)
             .map_err(self.failed(CLEAN_MARKER))

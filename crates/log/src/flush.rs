@@ -31,6 +31,8 @@ pub(crate) struct Written {
     segments: Arc<Vec<Arc<Segment>>>,
     truncations: u64,
     epochs: Option<UnwrittenEpochs>,
+    /// Not all of it is on the disk already.
+    pub(crate) needs_sync: bool,
 }
 
 impl Log {
@@ -161,12 +163,15 @@ impl Log {
             // The cleaner may have replaced some before it gave way.
             segments = self.segments.load_full();
         }
-        let written = Written { end, segments, truncations, epochs };
-        self.write_files(&written, is_closing).inspect_err(|_| self.take_back(&written))?;
+        let mut written = Written { end, segments, truncations, epochs, needs_sync: true };
+        let has_sealed =
+            self.write_files(&written, is_closing).inspect_err(|_| self.take_back(&written))?;
+        written.needs_sync = extent != Extent::Flushed || written.epochs.is_some() || has_sealed;
         Ok(written)
     }
 
-    fn write_files(&self, written: &Written, is_closing: bool) -> io::Result<()> {
+    /// Writes what is derived from the batches. Returns whether it had to seal a segment.
+    fn write_files(&self, written: &Written, is_closing: bool) -> io::Result<bool> {
         let Written { end, segments, epochs, .. } = written;
         epochs.as_ref().map_or(Ok(()), UnwrittenEpochs::prepare)?;
         let unsynced = segments.iter().filter(|s| s.base_offset() >= self.flushed().segment);
@@ -179,10 +184,12 @@ impl Log {
             }
             false => 0,
         };
-        // The one before was the active segment when the recovery point was taken.
-        let first = segments[..complete].partition_point(|s| s.base_offset() < recovery_point);
-        let unsealed = &segments[first.saturating_sub(1)..complete];
-        unsealed.iter().try_for_each(|segment| segment.write_seal().map(drop))
+        // A segment that ended below the recovery point was sealed before that was taken.
+        let later = segments.get(1..).unwrap_or_default();
+        let sealed = later.partition_point(|next| next.base_offset() < recovery_point);
+        let unsealed = &segments[sealed.min(complete)..complete];
+        unsealed.iter().try_for_each(|segment| segment.write_seal().map(drop))?;
+        Ok(!unsealed.is_empty())
     }
 
     /// Puts the epochs in place that were written and are on the disk. Returns whether there were

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use rustix::fs::{CWD, RenameFlags};
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -62,6 +64,9 @@ pub trait Disk: Send + Sync + 'static {
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
     /// Renames atomically. Durable once [`Disk::sync_dir`] of the parent returned.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Exchanges the names of two files atomically. A file system that cannot do so renames `from`, if
+    /// need be over `to`. Durable as a rename is.
+    fn exchange(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory with all that is in it.
@@ -221,6 +226,11 @@ impl Disk for SystemDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
+    }
+
+    fn exchange(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let exchanged = rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE);
+        exchanged.or_else(|_| self.rename(from, to))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

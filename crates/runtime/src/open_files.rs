@@ -247,6 +247,10 @@ impl Disk for OpenFiles {
         self.inner.rename(from, to)
     }
 
+    fn exchange(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.exchange(from, to)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.inner.remove_file(path)
     }

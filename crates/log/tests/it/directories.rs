@@ -227,6 +227,10 @@ fn a_full_disk_keeps_its_checkpoints_and_stays_online() {
     let points =
         || read_file(&*machine.disk, Path::new("/data/a/recovery-point-offset-checkpoint"));
     let before = points().unwrap();
+    // More digits than what was there before has room for.
+    for _ in 0..20 {
+        append(&manager.get(&flights(0)).unwrap(), &batch(10, 10));
+    }
     let space = machine.disk.space(Path::new("/data")).unwrap();
     machine.disk.set_capacity(space.total_bytes - space.usable_bytes);
     assert!(manager.checkpoint().is_err());
