@@ -105,9 +105,17 @@ struct Move {
     /// Index of the directory that the log is moved to.
     target: usize,
     /// What was copied so far. Locked for a moment only.
-    copy: Mutex<Option<Arc<Log>>>,
+    copy: Mutex<Option<Copied>>,
     /// Locked by who works on the move; `true` once it has ended.
     has_ended: Mutex<bool>,
+}
+
+#[derive(Clone)]
+struct Copied {
+    copy: Arc<Log>,
+    /// How often the log had been cut when the copy was begun: after that, what was copied need not be
+    /// what the log holds.
+    truncations: u64,
 }
 
 impl Moves {
@@ -167,7 +175,13 @@ impl Move {
     }
 
     fn copied(&self) -> Option<Arc<Log>> {
-        self.copy.lock().clone()
+        self.copy.lock().as_ref().map(|copied| copied.copy.clone())
+    }
+
+    /// Whether the log was cut since the copy was begun.
+    fn is_outdated(&self) -> bool {
+        let cut = |copied: &Copied| copied.truncations != self.source.log.truncations();
+        self.copy.lock().as_ref().is_some_and(cut)
     }
 }
 
@@ -326,6 +340,9 @@ impl LogManager {
         bytes_max: usize,
     ) -> io::Result<MoveStep> {
         let log = &moving.source.log;
+        if moving.is_outdated() {
+            self.drop_copy(partition, moving)?;
+        }
         let copy = match moving.copied() {
             Some(copy) if copy.end().offset >= log.log_start_offset() => copy,
             Some(copy) if copy.end().offset >= first_batch(log)? => copy,
@@ -336,9 +353,11 @@ impl LogManager {
             }
             None => self.begin_copy(partition, moving)?,
         };
-        let copied = copy_batches(log, &copy, bytes_max)?;
-        if copied > 0 {
-            return Ok(MoveStep::Copied(copied));
+        match copy_batches(log, &copy, bytes_max) {
+            // The next step begins anew.
+            _ if moving.is_outdated() => return Ok(MoveStep::Copied(0)),
+            Ok(0) => {}
+            copied => return copied.map(MoveStep::Copied),
         }
         copy.flush()?;
         if unread_bytes(log, &copy)? >= TAIL_BYTES_MAX {
@@ -352,13 +371,14 @@ impl LogManager {
 
     fn begin_copy(&self, partition: &TopicPartition, moving: &Move) -> io::Result<Arc<Log>> {
         let log = &moving.source.log;
+        let truncations = log.truncations();
         let directory = &self.directories[moving.target];
         let dir = directory.path().join(self.unique_name(partition, "future"));
         let log_start_offset = first_batch(log)?;
         let (recovery_point, high_watermark) = (Offset::ZERO, Offset::ZERO);
         let opening = Opening { clean: false, recovery_point, log_start_offset, high_watermark };
         let copy = Log::open(directory.volume(), &dir, log.config(), opening)?;
-        *moving.copy.lock() = Some(copy.clone());
+        *moving.copy.lock() = Some(Copied { copy: copy.clone(), truncations });
         if let Some(id) = moving.source.topic_id {
             write_topic_id(&self.world, &dir, id)?;
         }
@@ -378,6 +398,9 @@ impl LogManager {
         let mut logs = self.logs.lock();
         let _upkeep = log.upkeep.interrupt();
         let mut appender = log.change()?;
+        if moving.is_outdated() {
+            return Ok(MoveStep::Copied(0));
+        }
         copy_batches(log, copy, usize::MAX)?;
         copy.take_over(log, &appender);
         copy.close()?;

@@ -1,7 +1,7 @@
 //! Cutting a log where it stops agreeing with its leader's.
 //!
 //! What the checkpoints say is lowered first: a crash half way must not find a log that ends below its
-//! recovery point. Then goes what is behind, from the end on, so that at any time a log is left that
+//! recovery point, nor lack epochs of batches that no recovery reads. Then goes what is behind, from the end on, so that at any time a log is left that
 //! once was. What remains is loaded as after a crash.
 
 use std::io;
@@ -77,8 +77,14 @@ impl Log {
         // The batch that holds the offset goes as a whole, and before it may lie a gap.
         let mut end = last.base_offset();
         last.scan(0, position).each(|batch| end = batch.next_offset())?;
-        self.lower(LogPosition { offset: end, segment: last.base_offset(), position }, appender)?;
+        let start = self.log_start_offset();
+        if end < start {
+            // What clients deleted does not come back.
+            return self.restart(appender, offset.min(start), checkpoint);
+        }
+        self.lower(LogPosition { offset: end, segment: last.base_offset(), position });
         checkpoint()?;
+        appender.epochs.unwritten().map_or(Ok(()), |epochs| epochs.write())?;
         let options = self.options();
         gone.iter().rev().try_for_each(|segment| segment.remove(&options))?;
         last.truncate(position)?;
@@ -97,8 +103,9 @@ impl Log {
         let first = self.first_base_offset();
         appender.epochs.clear();
         // Of what was there, none is missed from here on.
-        self.lower(LogPosition { offset: Offset::ZERO, segment: first, position: 0 }, appender)?;
+        self.lower(LogPosition { offset: Offset::ZERO, segment: first, position: 0 });
         checkpoint()?;
+        appender.epochs.unwritten().map_or(Ok(()), |epochs| epochs.write())?;
         let options = self.options();
         segments.iter().rev().try_for_each(|segment| segment.remove(&options))?;
         for snapshot in leftovers::list_snapshots(&options)? {
@@ -107,8 +114,8 @@ impl Log {
         self.reload(appender, Offset::ZERO, offset, offset)
     }
 
-    /// Lowers what is told of the log to `end`, and writes the epochs that are left.
-    fn lower(&self, end: LogPosition, appender: &mut Appender) -> io::Result<()> {
+    /// Lowers what is told of the log to `end`.
+    fn lower(&self, end: LogPosition) {
         *self.end.lock() = end;
         {
             // A flush that began before moves nothing any more.
@@ -121,7 +128,6 @@ impl Log {
         }
         self.log_start_offset.fetch_min(end.offset.0, Ordering::AcqRel);
         self.lower_cleaner_checkpoint(end.segment);
-        appender.epochs.unwritten().map_or(Ok(()), |epochs| epochs.write())
     }
 
     /// Takes over what the directory now holds, all of which is on the disk.

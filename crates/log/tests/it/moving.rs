@@ -101,6 +101,28 @@ fn a_moved_log_is_the_same_log() {
 }
 
 #[test]
+fn what_was_copied_before_the_log_was_cut_is_not_kept() {
+    for steps in [1, 2, 4] {
+        let machine = machine();
+        let manager = open(&machine, &DIRS).unwrap();
+        filled(&machine, &manager);
+        let log = manager.get(&flights(0)).unwrap();
+        manager.begin_move(&flights(0), to_b()).unwrap();
+        for _ in 0..steps {
+            assert!(matches!(manager.advance_move(&flights(0), 300), Ok(MoveStep::Copied(1..))));
+        }
+        let checkpoint = || manager.write_checkpoints().map_err(std::io::Error::other);
+        log.truncate_to(Offset(9), checkpoint).unwrap();
+        for n in 0..20 {
+            append(&log, &batch(2, 10 + n));
+        }
+        let expected = contents(&log);
+        finish(&manager);
+        assert_eq!(contents(&manager.get(&flights(0)).unwrap()), expected, "{steps} steps");
+    }
+}
+
+#[test]
 fn a_log_is_moved_while_it_is_written_to_and_read() {
     let machine = Machine::on(FakeDisk::with_dir("/data"), &[("segment.bytes", "10000")]);
     let manager = open(&machine, &DIRS).unwrap();

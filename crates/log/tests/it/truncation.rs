@@ -41,12 +41,17 @@ fn check(log: &Log, kept: &[Stored], context: &str) {
         log.recovery_point() <= Offset(end) && log.flushed().offset <= Offset(end),
         "{context}"
     );
+    check_epochs(log, kept, context);
+    let latest = kept.last().and_then(|last| log.epoch_of(Offset(last.base)));
+    assert_eq!(log.latest_epoch(), latest, "{context}");
+}
+
+#[track_caller]
+fn check_epochs(log: &Log, kept: &[Stored], context: &str) {
     for batch in kept {
         let epoch = i32::from_be_bytes([12, 13, 14, 15].map(|at| batch.bytes[at]));
         assert_eq!(log.epoch_of(Offset(batch.base)), Some(LeaderEpoch(epoch)), "{context}");
     }
-    let latest = kept.last().and_then(|last| log.epoch_of(Offset(last.base)));
-    assert_eq!(log.latest_epoch(), latest, "{context}");
 }
 
 #[test]
@@ -87,6 +92,18 @@ fn a_log_is_cut_at_any_offset_and_goes_on() {
 }
 
 #[test]
+fn records_that_were_deleted_do_not_come_back_with_the_batch_that_is_cut() {
+    let machine = Machine::new(&OVERRIDES);
+    let log = machine.open_clean();
+    append(&log, &batch(3, 20));
+    append(&log, &batch(3, 20));
+    assert_eq!(log.advance_log_start_offset(Offset(4)), Offset(4));
+    log.truncate_to(Offset(5), || Ok(())).unwrap();
+    assert_eq!((log.log_start_offset(), log.end().offset), (Offset(4), Offset(4)));
+    assert_eq!(append(&log, &batch(1, 1)).base_offset, Offset(4));
+}
+
+#[test]
 fn a_crash_while_a_log_is_cut_leaves_a_log_that_once_was() {
     for offset in [0, 3, 5, 12, 20, 23] {
         for changes in 0.. {
@@ -108,6 +125,7 @@ fn a_crash_while_a_log_is_cut_leaves_a_log_that_once_was() {
                 let log = found.open(opening).unwrap_or_else(|e| panic!("{context}: {e}"));
                 let left = contents(&log);
                 assert_eq!(left[..], held[..left.len()], "{context}");
+                check_epochs(&log, &left, &context);
                 match cut.is_ok() {
                     true => assert_eq!(left, kept, "{context}"),
                     false => assert!(left.len() >= kept.len(), "{context}"),
