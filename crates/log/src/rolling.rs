@@ -43,11 +43,14 @@ impl Log {
         if reaches && (size == 0 || !due) {
             return Ok(active);
         }
-        self.roll(appender, config, batch.base_offset(), now)
+        let end = self.end().offset;
+        // Where the log ends, so that a segment which does not begin there tells of something lost.
+        let follows = batch.last_offset() - end <= i64::from(i32::MAX);
+        self.roll(appender, config, if follows { end } else { batch.base_offset() }, now)
     }
 
     /// Begins a new active segment at `base_offset`, where the log ends or, as a follower of a log that
-    /// was compacted, goes on. A failure half way leaves the log as it was, and files that the next
+    /// was compacted, goes on far behind. A failure half way leaves the log as it was, and files that the next
     /// try replaces.
     pub(crate) fn roll(
         &self,
