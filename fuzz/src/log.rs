@@ -82,6 +82,8 @@ fn open(disk: &Arc<FakeDisk>, opening: Opening) {
     if let Ok(log) = Log::open(&volume, Path::new(DIR), config(), opening) {
         use_log(&log);
         let _ = log.close();
+        // What waits to be flushed holds the log.
+        volume.flush(0);
     }
 }
 

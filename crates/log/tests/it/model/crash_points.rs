@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use ottla_fake::{Crash, Dice, FakeDisk};
 
-use super::operation::{Broker, Ended, Operation, heal};
+use super::broker::{Broker, Ended, heal};
+use super::operation::Operation;
 use super::state::Model;
 
 /// How many crash points a run looks at, unless `OTTLA_CRASH_POINTS` says otherwise.
 const POINTS: usize = 5000;
 
 /// Operations between two crashes.
-const OPERATIONS: usize = 8;
+const OPERATIONS: usize = 12;
 
 /// Crashes from which the logs of one seed go on.
 const LIVES: usize = 3;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use ottla_fake::Crash;
 use ottla_log::{Log, LogManager, TimestampedOffset, TopicPartition};
@@ -40,6 +41,10 @@ pub(super) struct Partition {
     pub(super) epochs_from: i64,
     /// The epoch of the next batch.
     pub(super) epoch: i32,
+    /// Below it, the operation under way takes away what has the key of a later record below it.
+    pub(super) compacted_to: i64,
+    /// The operation under way takes all away.
+    starts_anew: bool,
 }
 
 /// The name of a partition.
@@ -49,8 +54,41 @@ pub(super) fn name(n: usize) -> TopicPartition {
 
 impl Partition {
     pub(super) fn new(id: Uuid) -> Self {
-        let (start, durable_start, durable, epochs_from) = (0, 0, 0, 0);
-        Self { id, batches: Vec::new(), start, durable_start, durable, epochs_from, epoch: 0 }
+        Self {
+            id,
+            batches: Vec::new(),
+            start: 0,
+            durable_start: 0,
+            durable: 0,
+            epochs_from: 0,
+            epoch: 0,
+            compacted_to: 0,
+            starts_anew: false,
+        }
+    }
+
+    /// Another operation begins.
+    pub(super) fn begin(&mut self) {
+        (self.compacted_to, self.starts_anew) = (0, false);
+    }
+
+    /// Takes away all batches that reach behind `to`, from the first segment's base offset on.
+    pub(super) fn truncate(&mut self, to: i64, first_base: i64) {
+        let left = self.batches.iter().rev().map(|batch| batch.next).find(|next| *next <= to);
+        if left.unwrap_or(first_base).max(first_base) < self.start || to < first_base {
+            self.start_anew(to.min(self.start));
+        } else {
+            self.batches.retain(|batch| batch.next <= to);
+            self.durable = self.durable.min(self.end());
+        }
+    }
+
+    /// Takes all away; the log goes on at `start`.
+    pub(super) fn start_anew(&mut self, start: i64) {
+        self.batches.clear();
+        (self.start, self.epochs_from) = (start, start);
+        (self.durable, self.durable_start) = (0, 0);
+        self.starts_anew = true;
     }
 
     /// The log end offset.
@@ -110,8 +148,13 @@ impl Model {
                 let (from, to) = (partition.start, partition.end());
                 return Err(format!("{name} has {start} to {end} instead of {from} to {to}"));
             }
-            if contents(&log) != partition.held(start) {
-                return Err(format!("{name} holds other batches"));
+            let (found, held) = (contents(&log), partition.held(start));
+            if found != held {
+                let spans = |batches: &[Stored]| {
+                    batches.iter().map(|batch| (batch.base, batch.next)).collect::<Vec<_>>()
+                };
+                let (found, held) = (spans(&found), spans(held));
+                return Err(format!("{name} holds other batches: {found:?} instead of {held:?}"));
             }
         }
         Ok(())
@@ -162,26 +205,95 @@ fn check(
     let (start, end) = (log.log_start_offset().0, log.end().offset.0);
     let nothing = Partition::new(after.id);
     let before = before.unwrap_or(&nothing);
-    let durable = before.durable.min(after.durable);
-    let durable_start = before.durable_start.min(after.durable_start);
+    let (durable, durable_start) = match after.starts_anew {
+        true => (0, 0),
+        false => (before.durable.min(after.durable), before.durable_start.min(after.durable_start)),
+    };
     let starts = durable_start..=before.start.max(after.start);
     assert!(starts.contains(&start), "{name} starts at {start}, not within {starts:?}");
-    let least = match keeps_all {
+    let least = match keeps_all && !after.starts_anew {
         true => before.end().min(after.end()),
         false => durable,
     };
     let ends = least..=before.end().max(after.end());
     assert!(ends.contains(&end), "{name} ends at {end}, not within {ends:?}");
-    let written = if before.end() > after.end() { before } else { after };
-    let held = written.held(start);
+    let written = match after.starts_anew {
+        true if (start, end) == (after.start, after.end()) => after,
+        true => before,
+        false if before.end() > after.end() => before,
+        false => after,
+    };
+    let mut found = contents(log);
+    check_times(name, log, &found);
+    let left = found.clone();
+    // What was below the log start offset need not have been spared when it was compacted.
+    let from = if is_compacted(&name.topic) { before.start.max(after.start) } else { start };
+    found.retain(|batch| batch.next > from);
+    let held = written.held(from);
     let held = &held[..held.partition_point(|batch| batch.next <= end)];
-    let found = contents(log);
-    assert_eq!(found, held, "{name} from {start} to {end}");
-    assert!(end == start || held.last().is_some_and(|last| last.next == end), "{name}: a gap");
-    check_epochs(name, log, held, after);
-    check_times(name, log, held);
-    let batches = written.batches.iter().filter(|batch| batch.next <= end).cloned().collect();
+    match after.compacted_to > 0 {
+        true => {
+            let of_then = Partition { compacted_to: after.compacted_to, ..before.clone() };
+            check_compacted(name, &found, &of_then, from..end);
+        }
+        false => assert_eq!(found, held, "{name} from {start} to {end}"),
+    }
+    assert!(end == start || left.last().is_some_and(|last| last.next == end), "{name}: a gap");
+    check_epochs(name, log, &left, after);
+    let older = written.batches.iter().filter(|batch| batch.next <= start).cloned();
+    let batches = older.chain(left).collect();
     Partition { batches, start, durable_start, durable, ..after.clone() }
+}
+
+/// Whether the logs of a topic are compacted.
+pub(super) fn is_compacted(topic: &str) -> bool {
+    topic == "seats"
+}
+
+/// Of what a log held, all within `span` is found, but for what a later record replaces below
+/// `compacted_to`.
+pub(super) fn check_compacted(
+    name: &TopicPartition,
+    found: &[Stored],
+    held: &Partition,
+    span: Range<i64>,
+) {
+    let to = held.compacted_to;
+    let records = records(&held.batches);
+    let newest: BTreeMap<_, _> =
+        records.range(..to).map(|(offset, record)| (&record.key, *offset)).collect();
+    let is_kept = |offset: i64, record: &Written| offset >= to || newest[&record.key] == offset;
+    let found = self::records(found);
+    for (offset, record) in &found {
+        assert_eq!(Some(record), records.get(offset), "{name}: the record at {offset}");
+    }
+    for (offset, record) in records.range(span) {
+        let is_there = found.contains_key(offset) || !is_kept(*offset, record);
+        assert!(is_there, "{name}: compaction took the record at {offset}");
+    }
+}
+
+/// A record, without its offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Written {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    timestamp: Timestamp,
+}
+
+fn records(batches: &[Stored]) -> BTreeMap<i64, Written> {
+    let mut records = BTreeMap::new();
+    for batch in batches {
+        header(batch)
+            .visit_records(1 << 20, |record| {
+                let key = record.key.unwrap().to_vec();
+                let value = record.value.unwrap().to_vec();
+                records
+                    .insert(record.offset.0, Written { key, value, timestamp: record.timestamp });
+            })
+            .unwrap();
+    }
+    records
 }
 
 fn check_epochs(name: &TopicPartition, log: &Log, held: &[Stored], after: &Partition) {
@@ -198,13 +310,15 @@ fn check_epochs(name: &TopicPartition, log: &Log, held: &[Stored], after: &Parti
     assert!(latest <= current, "{name}: epoch {latest} was never led in");
 }
 
-/// The indexes of time know all batches, whose records have the time of the batch.
+/// The indexes of time know all records.
 fn check_times(name: &TopicPartition, log: &Log, held: &[Stored]) {
     let start = log.log_start_offset();
+    let records = records(held);
     let times = || {
-        held.iter().map(|batch| TimestampedOffset {
-            timestamp: header(batch).max_timestamp(),
-            offset: Offset(batch.base).max(start),
+        let from_start = records.range(start.0..);
+        from_start.map(|(offset, record)| TimestampedOffset {
+            timestamp: record.timestamp,
+            offset: Offset(*offset),
         })
     };
     let first_at = |timestamp: Timestamp| times().find(|found| found.timestamp >= timestamp);
