@@ -20,7 +20,7 @@ const IN_FLIGHT: usize = 5;
 /// A phase that takes longer has failed.
 const PHASE_TIMEOUT: Duration = Duration::from_secs(120);
 /// A fresh topic without a leader by then has failed.
-const LEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const LEADER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What is produced and fetched.
 #[derive(Clone, Copy)]

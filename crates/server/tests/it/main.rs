@@ -2,6 +2,7 @@
 
 mod broker;
 mod client;
+mod committed;
 mod fetch;
 mod hostile;
 mod log_dirs;
