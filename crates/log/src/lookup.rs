@@ -157,24 +157,18 @@ impl Segment {
         Ok(None)
     }
 
-    /// What no record that does not lie before `from` has a greater timestamp than.
-    pub(crate) fn most_timestamp_from(&self, from: Offset) -> io::Result<Timestamp> {
-        match from <= self.base_offset() {
-            true => Ok(self.max_timestamp()),
-            false => self.max_timestamp_from(from),
-        }
-    }
-
-    /// The greatest timestamp of the records that do not lie before `from`, read from the batches: of
-    /// those, one that compaction emptied keeps its own.
+    /// The greatest timestamp of the records that do not lie before `from`.
     pub(crate) fn max_timestamp_from(&self, from: Offset) -> io::Result<Timestamp> {
+        if from <= self.base_offset() {
+            return Ok(self.max_timestamp());
+        }
         let limit = self.size();
         let Some(start) = self.position_of(from, limit)? else { return Ok(Timestamp::NONE) };
         let (mut max, mut straddling) = (Timestamp::NONE, None);
         self.scan(start, limit).each(|batch| {
             if batch.base_offset() < from {
                 straddling = Some(batch.size_in_bytes());
-            } else if batch.count() > 0 {
+            } else {
                 max = max.max(batch.max_timestamp());
             }
         })?;

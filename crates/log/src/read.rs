@@ -88,21 +88,11 @@ impl Log {
 
     /// The first of the records with the greatest timestamp (KIP-734), if any record has one.
     pub fn offset_of_max_timestamp(&self) -> io::Result<Option<TimestampedOffset>> {
-        match self.offset_of_greatest(Segment::most_timestamp_from)? {
-            // It is that of a batch without records.
-            None => self.offset_of_greatest(Segment::max_timestamp_from),
-            found => Ok(found),
-        }
-    }
-
-    fn offset_of_greatest(
-        &self,
-        timestamp_from: impl Fn(&Segment, Offset) -> io::Result<Timestamp>,
-    ) -> io::Result<Option<TimestampedOffset>> {
+        let segments = self.segments.load();
         let start = self.log_start_offset();
         let mut max = Timestamp::NONE;
-        for segment in self.segments.load().iter() {
-            max = max.max(timestamp_from(segment, start)?);
+        for segment in segments.iter() {
+            max = max.max(segment.max_timestamp_from(start)?);
         }
         if max == Timestamp::NONE { Ok(None) } else { self.offset_for_timestamp(max) }
     }

@@ -201,10 +201,6 @@ fn check_times(log: &Log, served: &BTreeMap<i64, Written>, context: &str) {
         let found = log.offset_for_timestamp(Timestamp(record.timestamp)).unwrap().unwrap();
         assert_eq!((found.offset.0, found.timestamp.0), (*first.0, first.1.timestamp), "{context}");
     }
-    let first_at = |greatest| served.iter().find(|(_, record)| record.timestamp == greatest);
-    let first = served.values().map(|record| record.timestamp).max().and_then(first_at);
-    let found = log.offset_of_max_timestamp().unwrap().map(|found| found.offset.0);
-    assert_eq!(found, first.map(|(offset, _)| *offset), "{context}: the greatest");
 }
 
 /// A retry of the last batch of every producer is still known for one, from the log alone.
