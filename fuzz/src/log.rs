@@ -160,4 +160,7 @@ pub fn checkpoint(input: &[u8]) {
         use_log(&manager.get(&name).expect("it was listed"));
     }
     let _ = manager.close();
+    for volume in manager.volumes() {
+        volume.flush(0);
+    }
 }

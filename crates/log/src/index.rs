@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ottla_record::Timestamp;
 use ottla_runtime::disk::{Disk, File, OpenMode, pin, replace_file};
 
-use crate::segment::FilePath;
+use crate::segment::{FilePath, remove_if_there};
 
 /// Entries that gather in memory before they are written together.
 const PENDING_MAX: usize = 512;
@@ -237,6 +237,15 @@ impl<E: Entry> Index<E> {
         self.pending.shrink_to_fit();
         self.give_up_file();
         Ok(file)
+    }
+
+    /// Removes the file as long as nothing was written to it: it is what another process left.
+    pub(crate) fn remove_unwritten(&mut self) -> io::Result<()> {
+        if self.written > 0 || self.is_replacement {
+            return Ok(());
+        }
+        self.give_up_file();
+        remove_if_there(&*self.disk, &self.path.get())
     }
 
     /// Opens the file, if there is one, so that it is read on when its name goes to another.

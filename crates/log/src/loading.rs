@@ -298,7 +298,7 @@ impl<'a> Loading<'a> {
         let is_below = segment.base_offset() < self.opening.recovery_point
             && walked.next_offset < self.opening.recovery_point;
         match is_active {
-            true => Ok(()),
+            true => segment.remove_unwritten_indexes(),
             // No flush will come back to it.
             false if self.opening.clean || is_below => segment.seal(),
             false => segment.finish(),

@@ -316,6 +316,14 @@ impl Segment {
         self.summary.lock().removed = true;
     }
 
+    /// Removes the files of indexes that are made anew and not written yet: what a crash left in them
+    /// is of no use, and a second crash would leave it to others.
+    pub(crate) fn remove_unwritten_indexes(&self) -> io::Result<()> {
+        let mut summary = self.summary.lock();
+        summary.offsets.remove_unwritten()?;
+        summary.times.remove_unwritten()
+    }
+
     /// Cuts what a failed write left: bytes of a client, which must never stand behind the last
     /// batch where a later load would take them for one.
     fn cut_garbage(&self) -> io::Result<()> {

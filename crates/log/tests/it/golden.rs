@@ -197,6 +197,11 @@ fn a_directory_that_kafka_left_in_a_crash_is_recovered() {
     check_readable(&manager, &golden, "flights-0");
     let log = manager.get(&TopicPartition::new("flights", 0)).unwrap();
     assert_eq!(log.latest_epoch(), Some(LeaderEpoch(4)));
+    // Another crash leaves none of the zeros.
+    for suffix in ["index", "timeindex"] {
+        let path = format!("/data/flights-0/00000000000000000191.{suffix}");
+        assert!(!machine.disk.exists(Path::new(&path)), "{path}");
+    }
     manager.close().unwrap();
     let found = files(&*machine.disk, Path::new("/data"));
     for (path, bytes) in golden.iter().filter(|(path, _)| path.starts_with("flights-0")) {
