@@ -50,8 +50,8 @@ impl Log {
     }
 
     /// Begins a new active segment at `base_offset`, where the log ends or, as a follower of a log that
-    /// was compacted, goes on far behind. A failure half way leaves the log as it was, and files that the next
-    /// try replaces.
+    /// was compacted, goes on far behind. A failure half way leaves the log as it was, and files that
+    /// the next try replaces.
     pub(crate) fn roll(
         &self,
         appender: &mut Appender,

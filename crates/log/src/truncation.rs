@@ -1,8 +1,8 @@
 //! Cutting a log where it stops agreeing with its leader's.
 //!
 //! What the checkpoints say is lowered first: a crash half way must not find a log that ends below its
-//! recovery point, nor lack epochs of batches that no recovery reads. Then goes what is behind, from the end on, so that at any time a log is left that
-//! once was. What remains is loaded as after a crash.
+//! recovery point, nor lack the epochs of batches that no recovery reads. Then goes what is behind, from
+//! the end on, so that at any time a log is left that once was. What remains is loaded as after a crash.
 
 use std::io;
 use std::sync::Arc;
