@@ -236,10 +236,7 @@ impl<'a> Loading<'a> {
     fn judge_seam(&self, at: usize, end: Offset) -> Result<Ending, OpenError> {
         let Some(next) = self.segments.get(at + 1) else { return Ok(Ending::Whole) };
         let base = next.base_offset();
-        let is_far = base - self.segments[at].base_offset() > i64::from(i32::MAX);
-        // Only what is on the disk is compacted, so elsewhere a gap is what a crash took.
-        let may_be_gap = self.opening.clean || end < needed(self.opening) || is_far;
-        if base == end || (base > end && may_be_gap && self.was_compacted(at, None)?) {
+        if base == end || (base > end && self.was_compacted(at, None)?) {
             return Ok(Ending::Whole);
         }
         let is_known = self.opening.clean || end < self.opening.recovery_point;

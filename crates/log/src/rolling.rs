@@ -43,15 +43,12 @@ impl Log {
         if reaches && (size == 0 || !due) {
             return Ok(active);
         }
-        let end = self.end().offset;
-        // Where the log ends, so that a segment which does not begin there tells of something lost.
-        let follows = batch.last_offset() - end <= i64::from(i32::MAX);
-        self.roll(appender, config, if follows { end } else { batch.base_offset() }, now)
+        self.roll(appender, config, batch.base_offset(), now)
     }
 
     /// Begins a new active segment at `base_offset`, where the log ends or, as a follower of a log that
-    /// was compacted, goes on far behind. A failure half way leaves the log as it was, and files that
-    /// the next try replaces.
+    /// was compacted, goes on. A failure half way leaves the log as it was, and files that the next
+    /// try replaces.
     pub(crate) fn roll(
         &self,
         appender: &mut Appender,
@@ -59,12 +56,25 @@ impl Log {
         base_offset: Offset,
         now: Timestamp,
     ) -> io::Result<Arc<Segment>> {
+        if config.cleanup_policy.compact && config.flush_before_ack {
+            self.sync_active()?;
+        }
         self.take_snapshot(appender, base_offset)?;
         let segment = self.begin_segment(base_offset)?;
         appender.first_timestamp = None;
         appender.begun_ms = now.0;
         appender.jitter_ms = draw_jitter(&self.volume.world, config);
         Ok(segment)
+    }
+
+    /// Makes the active segment durable before the next one takes a batch. Should a power cut take the
+    /// end of a segment and not the next one, a start would see a gap, and in a compacted log it could
+    /// not tell that from the work of compaction: the log would go on with a hole, and a producer's
+    /// retry of what is lost would be taken for a duplicate.
+    fn sync_active(&self) -> io::Result<()> {
+        let Some(active) = self.active() else { return Ok(()) };
+        let synced = active.sync().and_then(|()| self.volume.world.disk.sync_dir(self.dir()));
+        synced.inspect_err(|error| self.volume.fail(error))
     }
 
     /// Puts a new segment behind the others.

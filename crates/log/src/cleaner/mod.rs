@@ -160,12 +160,6 @@ impl LogCleaner {
             map_bytes: usize::try_from(dedupe_buffer_bytes / threads as u64).unwrap_or(usize::MAX),
             load_factor,
         };
-        // A start takes a gap below what was written down for the work of a pass, and any other for
-        // the work of a crash.
-        if let Err(error) = self.logs.write_checkpoints() {
-            error!(%partition, %error, "could not write checkpoints, so the log is not compacted");
-            return false;
-        }
         let started = self.clock.elapsed();
         match Pass::new(log, &candidate, &means).run() {
             Ok(outcome) => {

@@ -519,3 +519,22 @@ fn a_failed_sync_is_not_forgotten() {
     assert_eq!(log.recovery_point(), Offset(1));
     assert_eq!(machine.open_unclean().end().offset, Offset(2));
 }
+
+#[test]
+fn a_power_cut_makes_no_hole_in_a_compacted_log() {
+    let overrides = [("segment.bytes", "400"), ("cleanup.policy", "compact")];
+    for seed in 0..200 {
+        let machine = Machine::new(&overrides);
+        let log = machine.open_clean();
+        let mut written = Vec::new();
+        for _ in 0..10 {
+            let batch = batch(2, 40);
+            let appended = append(&log, &batch);
+            written.push(stored(&batch, appended.base_offset, 0));
+        }
+        assert!(log.segment_count() > 3);
+        let found = Machine::on(machine.disk.after(Crash::Power { seed }), &overrides);
+        let found = contents(&found.open_unclean());
+        assert_eq!(found[..], written[..found.len()], "seed {seed}");
+    }
+}

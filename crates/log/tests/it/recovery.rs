@@ -184,26 +184,6 @@ fn a_torn_tail_and_a_lost_write_are_cut_and_all_else_is_told_and_left_alone() {
 }
 
 #[test]
-fn a_gap_that_a_crash_made_in_a_compacted_log_is_not_taken_for_compaction() {
-    for high_watermark in [0, 3] {
-        let (before, held) = filled();
-        // The end of the first segment did not reach the disk, and the second one did.
-        let size: usize = held[..2].iter().map(|batch| batch.bytes.len()).sum();
-        let file = before.disk.open(&log_file(0), OpenMode::ReadWrite).unwrap();
-        file.set_len(size as u64).unwrap();
-        let mut overrides = OVERRIDES.to_vec();
-        overrides.push(("cleanup.policy", "compact"));
-        let machine = Machine::on(before.disk.after(Crash::Process), &overrides);
-        let high_watermark = Offset(high_watermark);
-        let log = machine.open(Opening { high_watermark, ..crate::UNKNOWN }).unwrap();
-        // What was known to be on the disk may have been compacted, and nothing else.
-        let left =
-            if high_watermark > Offset(2) { [&held[..2], &held[3..]] } else { [&held[..2], &[]] };
-        assert_eq!(contents(&log), left.concat());
-    }
-}
-
-#[test]
 fn of_what_was_deleted_nothing_is_missed() {
     let (machine, _) = filled();
     machine.disk.remove_file(&log_file(6)).unwrap();
