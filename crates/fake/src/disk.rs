@@ -221,6 +221,21 @@ impl FakeDisk {
         state.spend()?;
         Ok(state)
     }
+
+    fn change_names(
+        &self,
+        from: &Path,
+        to: &Path,
+        change: impl FnOnce(Entry, Entry) -> NameChange,
+    ) -> io::Result<()> {
+        drop(self.reach(to)?);
+        let mut state = self.change(from)?;
+        let names = &state.image.names;
+        let old = names.find(from).and_then(|_| names.entry(from)).ok_or_else(|| missing(from))?;
+        let new = names.entry(to).ok_or_else(|| missing(to))?;
+        state.image.apply(change(old, new));
+        Ok(())
+    }
 }
 
 impl State {
@@ -370,25 +385,12 @@ impl Disk for FakeDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        drop(self.reach(to)?);
-        let mut state = self.change(from)?;
-        let names = &state.image.names;
-        let old = names.find(from).and_then(|_| names.entry(from)).ok_or_else(|| missing(from))?;
-        let new = names.entry(to).ok_or_else(|| missing(to))?;
-        state.image.apply(NameChange::Rename(old, new));
-        Ok(())
+        self.change_names(from, to, NameChange::Rename)
     }
 
     fn exchange(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if !self.exists(to) {
-            return self.rename(from, to);
-        }
-        let mut state = self.change(from)?;
-        let names = &state.image.names;
-        let a = names.find(from).and_then(|_| names.entry(from)).ok_or_else(|| missing(from))?;
-        let b = names.entry(to).ok_or_else(|| missing(to))?;
-        state.image.apply(NameChange::Exchange(a, b));
-        Ok(())
+        let change = if self.exists(to) { NameChange::Exchange } else { NameChange::Rename };
+        self.change_names(from, to, change)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -493,6 +495,22 @@ mod tests {
             assert_eq!(read_file(&*alive, Path::new("/d/unsynced")).unwrap(), b"gone");
         }
         assert!((1..50).contains(&lost), "lost in {lost} of 50");
+    }
+
+    #[test]
+    fn exchanged_files_have_each_others_name_or_their_own() {
+        for seed in 0..20 {
+            let disk = FakeDisk::with_dir("/d");
+            let (a, b) = (Path::new("/d/a"), Path::new("/d/b"));
+            replace_file(&*disk, a, b"of a").unwrap();
+            replace_file(&*disk, b, b"of b").unwrap();
+            disk.exchange(a, b).unwrap();
+            assert_eq!(read_file(&*disk, a).unwrap(), b"of b");
+            let cut = disk.after(Crash::Power { seed });
+            let found = (read_file(&*cut, a).unwrap(), read_file(&*cut, b).unwrap());
+            let both = [(b"of a".to_vec(), b"of b".to_vec()), (b"of b".to_vec(), b"of a".to_vec())];
+            assert!(both.contains(&found), "seed {seed}: {found:?}");
+        }
     }
 
     #[test]

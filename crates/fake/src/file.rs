@@ -129,3 +129,26 @@ impl File for FakeFile {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    use ottla_runtime::disk::{Disk, OpenMode};
+
+    use crate::FakeDisk;
+
+    #[test]
+    fn every_holder_of_the_file_system_is_told_once_of_a_lost_write() {
+        let disk = FakeDisk::with_dir("/d");
+        let hold = || disk.file_system(Path::new("/d")).unwrap();
+        let (first, second) = (hold(), hold());
+        let file = disk.open(Path::new("/d/f"), OpenMode::Create).unwrap();
+        file.write_at(&[IoSlice::new(b"lost")], 0).unwrap();
+        disk.lose_next_sync();
+        assert!(first.sync().is_err() && second.sync().is_err());
+        assert!(first.sync().is_ok() && second.sync().is_ok());
+        assert!(hold().sync().is_ok(), "it was lost before");
+    }
+}

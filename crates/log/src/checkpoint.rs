@@ -110,8 +110,8 @@ pub(crate) fn write_offsets(
 }
 
 /// Replaces checkpoints of one directory that are replaced every second. What they held before stays
-/// in `<name>.old`, which is written to the next time. So nothing is allocated and nothing freed:
-/// where a file system tells the drive what is free (`discard`), all syncs would wait for that.
+/// in `<name>.old`, which is written to the next time. So nothing is allocated and nothing freed, for
+/// which the syncs of appends would wait.
 ///
 /// The names in the directory must be durable, or the file that is written to might be the one in
 /// place after a power cut. They are again when this returned. After a crash, some of the files may
