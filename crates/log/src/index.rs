@@ -5,6 +5,7 @@
 //! takes, so an index is never synced before its segment is sealed.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::Arc;
 
 use ottla_record::Timestamp;
@@ -14,6 +15,11 @@ use crate::segment::{FilePath, remove_if_there};
 
 /// Entries that gather in memory before they are written together.
 const PENDING_MAX: usize = 512;
+
+/// Entries that are read at once.
+const BLOCK_ENTRIES: usize = 512;
+/// [`Entry::SIZE`] of the largest.
+const ENTRY_BYTES_MAX: usize = 12;
 
 /// One fixed-size entry of an index.
 pub(crate) trait Entry: Copy + PartialEq {
@@ -96,6 +102,8 @@ pub(crate) struct Index<E> {
     /// Entries behind those of the file.
     pending: Vec<E>,
     last: Option<E>,
+    /// Where the last search of the file ended: whoever reads a log reads on behind it.
+    near: usize,
     entries_max: usize,
     /// The file would be believed if it were there: it comes to be as a whole or not at all.
     is_replacement: bool,
@@ -111,6 +119,7 @@ impl<E: Entry> Index<E> {
             written: 0,
             pending: Vec::new(),
             last: None,
+            near: 0,
             entries_max: bytes_max / E::SIZE,
             is_replacement: false,
         }
@@ -185,33 +194,63 @@ impl<E: Entry> Index<E> {
     /// `None` also if the file was removed under a reader, whose look-up then begins at the start of
     /// the segment.
     pub(crate) fn floor(&mut self, before: impl Fn(E) -> bool) -> io::Result<Option<E>> {
-        let floor = self.position_of_first(&before).and_then(|position| match position {
-            0 => Ok(None),
-            n => self.entry(n - 1).map(Some),
-        });
-        match floor {
+        match self.search(before) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            floor => floor,
+            found => found.map(|(_, floor)| floor),
         }
     }
 
     /// The first entry for which `before` does not hold.
     pub(crate) fn ceiling(&mut self, before: impl Fn(E) -> bool) -> io::Result<Option<E>> {
-        let position = self.position_of_first(&before)?;
+        let (position, _) = self.search(before)?;
         if position < self.len() { self.entry(position).map(Some) } else { Ok(None) }
     }
 
-    fn position_of_first(&mut self, before: &impl Fn(E) -> bool) -> io::Result<usize> {
+    /// For how many entries `before` holds, and the last of those.
+    fn search(&mut self, before: impl Fn(E) -> bool) -> io::Result<(usize, Option<E>)> {
         // Readers are mostly near the end: look in memory first.
-        if self.pending.first().is_some_and(|&first| before(first)) {
-            return Ok(self.written + self.pending.partition_point(|&e| before(e)));
+        let in_memory = self.pending.partition_point(|&e| before(e));
+        if let Some(last) = in_memory.checked_sub(1) {
+            return Ok((self.written + in_memory, Some(self.pending[last])));
         }
+        let found = match self.search_block(self.near.saturating_sub(1), &before)? {
+            Some(found) => found,
+            None => self.search_file(&before)?,
+        };
+        self.near = found.0;
+        Ok(found)
+    }
+
+    /// [`Index::search`] among all entries of the file.
+    fn search_file(&mut self, before: &impl Fn(E) -> bool) -> io::Result<(usize, Option<E>)> {
         let (mut low, mut high) = (0, self.written);
-        while low < high {
+        // A read costs more than to look at a block of entries.
+        while high - low >= BLOCK_ENTRIES {
             let middle = low + (high - low) / 2;
-            if before(self.entry(middle)?) { low = middle + 1 } else { high = middle }
+            if before(self.entry(middle)?) { low = middle } else { high = middle }
         }
-        Ok(low)
+        Ok(self.search_block(low, before)?.unwrap_or_default())
+    }
+
+    /// [`Index::search`] among the entries of the file from `first` on, as many as are read at once;
+    /// `None` if it ends elsewhere.
+    fn search_block(
+        &mut self,
+        first: usize,
+        before: &impl Fn(E) -> bool,
+    ) -> io::Result<Option<(usize, Option<E>)>> {
+        let end = self.written.min(first + BLOCK_ENTRIES);
+        if first >= end {
+            return Ok(None);
+        }
+        let mut block = [0; BLOCK_ENTRIES * ENTRY_BYTES_MAX];
+        let entries = self.read_entries(first..end, &mut block)?.map(E::read);
+        let (mut count, mut floor) = (0, None);
+        for entry in entries.take_while(|&entry| before(entry)) {
+            (count, floor) = (count + 1, Some(entry));
+        }
+        let (begins, ends) = (count > 0, first + count < end || end == self.written);
+        Ok((begins && ends).then_some((first + count, floor)))
     }
 
     /// Writes what has gathered. The file then has exactly the entries, no preallocated tail.
@@ -270,15 +309,26 @@ impl<E: Entry> Index<E> {
         if let Some(&entry) = position.checked_sub(self.written).and_then(|p| self.pending.get(p)) {
             return Ok(entry);
         }
-        let mut bytes = [0; 16];
-        let bytes = &mut bytes[..E::SIZE];
+        let mut bytes = [0; ENTRY_BYTES_MAX];
+        let mut entries = self.read_entries(position..position + 1, &mut bytes)?.map(E::read);
+        Ok(entries.next().expect("one was read"))
+    }
+
+    /// Reads entries of the file into `buffer`, and returns the bytes of each.
+    fn read_entries<'b>(
+        &mut self,
+        positions: Range<usize>,
+        buffer: &'b mut [u8],
+    ) -> io::Result<impl Iterator<Item = &'b [u8]>> {
+        let bytes = &mut buffer[..positions.len() * E::SIZE];
         let file = self.open_file(OpenMode::ReadWrite)?;
-        let read = file.read_at(bytes, (position * E::SIZE) as u64)?;
-        if read < E::SIZE {
-            let message = format!("{} ends within entry {position}", self.path.get().display());
+        let read = file.read_at(bytes, (positions.start * E::SIZE) as u64)?;
+        if read < bytes.len() {
+            let (path, entry) = (self.path.get(), positions.start + read / E::SIZE);
+            let message = format!("{} ends within entry {entry}", path.display());
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
-        Ok(E::read(bytes))
+        Ok(bytes.chunks_exact(E::SIZE))
     }
 
     fn open_file(&mut self, mode: OpenMode) -> io::Result<Arc<dyn File>> {
@@ -319,10 +369,13 @@ mod tests {
         for n in 1..2000 {
             index.push(entry(n));
         }
-        for target in [9, 10, 11, 5_115, 5_120, 5_130, 19_989, 19_990, 50_000] {
-            let found = index.floor(|e| e.relative_offset <= target).unwrap();
-            let expected = (1..2000).rev().map(entry).find(|e| e.relative_offset <= target);
-            assert_eq!(found, expected, "floor of {target}");
+        let targets = (0..2000).flat_map(|n| [n * 10, n * 10 + 1, n * 10 + 9]);
+        for target in targets.clone().chain(targets.rev()) {
+            let before = |e: OffsetEntry| e.relative_offset <= target;
+            let [below, above] =
+                [target / 10, target / 10 + 1].map(|n| (1..2000).contains(&n).then(|| entry(n)));
+            assert_eq!(index.floor(before).unwrap(), below, "floor of {target}");
+            assert_eq!(index.ceiling(before).unwrap(), above, "ceiling of {target}");
         }
     }
 
