@@ -142,7 +142,8 @@ impl Leftovers<'_> {
     fn next_offset(&self, path: &Path) -> io::Result<Option<Offset>> {
         let file = self.options.disk.open(path, OpenMode::Read)?;
         let mut next = None;
-        Scan::new(&*file, path, 0..file.len()?).each(|batch| next = Some(batch.next_offset()))?;
+        Scan::new(&*file, &path.display(), 0..file.len()?)
+            .each(|batch| next = Some(batch.next_offset()))?;
         Ok(next)
     }
 }

@@ -206,13 +206,13 @@ impl<'a> Loading<'a> {
             && !self.was_compacted(at, Some(walked.density))?
         {
             let what = "a record batch begins behind this offset".to_owned();
-            return Err(self.damage(segment.path(), position, offset, what).into());
+            return Err(self.damage(&segment.path().get(), position, offset, what).into());
         }
         let Some(bad) = &walked.bad else { return Ok(Ending::Whole) };
         let (position, offset) = (walked.size, walked.next_offset);
         let damaged = |why: &str| {
             let what = format!("{}{why}", bad.what);
-            Err(self.damage(segment.path(), position, offset, what).into())
+            Err(self.damage(&segment.path().get(), position, offset, what).into())
         };
         if self.opening.clean || offset < self.opening.recovery_point {
             return damaged(", where all was known to be on the disk");
@@ -242,7 +242,7 @@ impl<'a> Loading<'a> {
         let is_known = self.opening.clean || end < self.opening.recovery_point;
         if is_known || base < end || end < needed(self.opening) {
             let what = format!("the segment begins here, and the one before ends at offset {end}");
-            return Err(self.damage(next.path(), 0, end, what).into());
+            return Err(self.damage(&next.path().get(), 0, end, what).into());
         }
         // The end of a segment was lost, and the next one had been begun.
         Ok(Ending::Cut)
@@ -274,7 +274,7 @@ impl<'a> Loading<'a> {
 
     /// Ends the log in a segment, after so many bytes.
     fn cut(&mut self, at: usize, offset: Offset, size: u64) -> io::Result<()> {
-        let path = self.segments[at].path().display().to_string();
+        let path = self.segments[at].path().to_string();
         for segment in self.segments.drain(at + 1..).rev() {
             let base = segment.base_offset();
             warn!(log = %path, segment = %base, "removed a segment behind lost records");
@@ -340,7 +340,7 @@ impl<'a> Loading<'a> {
         let (next, cut_off) = segment.next_offset()?;
         let Some(position) = cut_off else { return Ok(next) };
         let what = "the file ends within a record batch, where all was known to be on the disk";
-        Err(self.damage(segment.path(), position, next, what.to_owned()).into())
+        Err(self.damage(&segment.path().get(), position, next, what.to_owned()).into())
     }
 
     /// Takes the newest whole snapshot that is not beyond `limit`.

@@ -1,8 +1,8 @@
 //! Walking from batch to batch of a segment's file without reading payloads.
 
+use std::fmt::Display;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 
 use ottla_record::{BatchHeader, HEADER_BYTES};
 use ottla_runtime::disk::File;
@@ -50,13 +50,13 @@ impl<'a> Window<'a> {
 /// A walk over bytes that hold whole batches: where none is, the walk fails.
 pub(crate) struct Scan<'a> {
     file: &'a dyn File,
-    path: &'a Path,
+    path: &'a dyn Display,
     range: Range<u64>,
 }
 
 impl<'a> Scan<'a> {
     /// A walk over `range`, which begins where a batch does. `path` is for error messages.
-    pub(crate) fn new(file: &'a dyn File, path: &'a Path, range: Range<u64>) -> Self {
+    pub(crate) fn new(file: &'a dyn File, path: &'a dyn Display, range: Range<u64>) -> Self {
         Self { file, path, range }
     }
 
@@ -89,7 +89,7 @@ impl<'a> Scan<'a> {
 }
 
 /// The error of a position at which a batch was expected.
-pub(crate) fn no_batch(path: &Path, position: u64, error: &dyn std::fmt::Display) -> io::Error {
-    let message = format!("{} at byte {position}: {error}", path.display());
+pub(crate) fn no_batch(path: &dyn Display, position: u64, error: &dyn Display) -> io::Error {
+    let message = format!("{path} at byte {position}: {error}");
     io::Error::new(io::ErrorKind::InvalidData, message)
 }

@@ -3,6 +3,7 @@
 //! One appender at a time (the log's lock); any number of readers beside it. A reader trusts
 //! [`Segment::size`], which is published after the bytes are in the file.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +28,7 @@ const TIME_INDEX_RESERVED: usize = 1;
 /// A segment.
 pub(crate) struct Segment {
     base_offset: Offset,
-    path: PathBuf,
+    path: FilePath,
     file: Arc<dyn File>,
     /// The same file, once its name goes to another segment.
     pinned: OnceLock<Arc<dyn File>>,
@@ -102,6 +103,12 @@ impl FilePath {
     }
 }
 
+impl fmt::Display for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().display().fmt(f)
+    }
+}
+
 impl SegmentOptions {
     fn file(&self, base_offset: Offset, suffix: &'static str) -> FilePath {
         FilePath::new(&self.dir, base_offset, suffix)
@@ -122,8 +129,8 @@ impl Segment {
         base_offset: Offset,
         trusted: bool,
     ) -> io::Result<(Self, bool)> {
-        let path = options.path(base_offset, "log");
-        let file = options.disk.open(&path, OpenMode::Create)?;
+        let path = options.file(base_offset, "log");
+        let file = options.disk.open(&path.get(), OpenMode::Create)?;
         let size = file.len()?;
         let index_path = options.file(base_offset, "index");
         let time_path = options.file(base_offset, "timeindex");
@@ -157,22 +164,22 @@ impl Segment {
     /// Makes the segment that takes what the log cleaner keeps of others. Its files have names that
     /// a load removes.
     pub(crate) fn cleaned(options: &SegmentOptions, base_offset: Offset) -> io::Result<Self> {
-        let path = options.path(base_offset, "log.cleaned");
-        let index = |suffix| options.file(base_offset, suffix);
+        let file_path = |suffix| options.file(base_offset, suffix);
         let (disk, bytes_max) = (&options.disk, options.index_bytes_max);
-        let file = disk.open(&path, OpenMode::Create)?;
+        let path = file_path("log.cleaned");
+        let file = disk.open(&path.get(), OpenMode::Create)?;
         // A pass that failed may have left them.
         file.set_len(0)?;
         remove_if_there(&**disk, &options.path(base_offset, "txnindex.cleaned"))?;
-        let offsets = Index::empty(disk.clone(), index("index.cleaned"), bytes_max);
-        let times = Index::empty(disk.clone(), index("timeindex.cleaned"), bytes_max);
-        let aborted = TransactionIndex::empty(disk.clone(), index("txnindex.cleaned"));
+        let offsets = Index::empty(disk.clone(), file_path("index.cleaned"), bytes_max);
+        let times = Index::empty(disk.clone(), file_path("timeindex.cleaned"), bytes_max);
+        let aborted = TransactionIndex::empty(disk.clone(), file_path("txnindex.cleaned"));
         Self::new(base_offset, path, file, (offsets, times), aborted)
     }
 
     fn new(
         base_offset: Offset,
-        path: PathBuf,
+        path: FilePath,
         file: Arc<dyn File>,
         (offsets, times): (Index<OffsetEntry>, Index<TimeEntry>),
         aborted: TransactionIndex,
@@ -195,7 +202,7 @@ impl Segment {
         self.base_offset
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &FilePath {
         &self.path
     }
 
@@ -269,7 +276,7 @@ impl Segment {
         match self.aborted.lock().visit(each)? {
             true => Ok(()),
             false => {
-                let path = self.path.with_extension("txnindex");
+                let path = self.path.get().with_extension("txnindex");
                 let message = format!("{} is damaged", path.display());
                 Err(io::Error::new(io::ErrorKind::InvalidData, message))
             }
@@ -441,7 +448,7 @@ impl Segment {
 
     pub(crate) fn check_not_lost(&self) -> io::Result<()> {
         if self.has_lost() {
-            let message = format!("{}: an earlier sync failed", self.path.display());
+            let message = format!("{}: an earlier sync failed", self.path);
             return Err(io::Error::other(message));
         }
         Ok(())
@@ -464,7 +471,7 @@ impl Segment {
     pub(crate) fn bytes_at(&self, position: u64, size: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; size];
         if self.file().read_at(&mut bytes, position)? < size {
-            let message = format!("{} ends within a batch at {position}", self.path.display());
+            let message = format!("{} ends within a batch at {position}", self.path);
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
         Ok(bytes)

@@ -77,7 +77,7 @@ impl Swap<'_> {
         let (replacement, has_indexes) = Segment::open(&self.options, base, true)?;
         match has_indexes {
             true => Ok(replacement),
-            false => Err(io::Error::other(format!("{}: no indexes", replacement.path().display()))),
+            false => Err(io::Error::other(format!("{}: no indexes", replacement.path()))),
         }
     }
 

@@ -309,7 +309,7 @@ fn unreadable(
     batch: &RecordBatch<'_>,
     error: &dyn std::fmt::Display,
 ) -> io::Error {
-    let (path, offset) = (segment.path().display(), batch.base_offset());
+    let (path, offset) = (segment.path(), batch.base_offset());
     let message = format!("{path}: the batch at offset {offset}: {error}");
     io::Error::new(io::ErrorKind::InvalidData, message)
 }
@@ -320,7 +320,7 @@ fn fitting(cleaned: &Segment, end: usize, header: &BatchHeader<'_>) -> io::Resul
     let span = header.last_offset().0.checked_sub(cleaned.base_offset().0);
     let fits_span = span.is_some_and(|span| (0..=i64::from(i32::MAX)).contains(&span));
     if !fits_span || cleaned.size() + end as u64 > i32::MAX as u64 {
-        let (path, offset) = (cleaned.path().display(), header.base_offset());
+        let (path, offset) = (cleaned.path(), header.base_offset());
         let message = format!("{path} cannot take the batch at offset {offset}: it would be full");
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
