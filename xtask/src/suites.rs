@@ -68,7 +68,7 @@ pub(crate) const SUITES: [Suite; 13] = [
         name: "tests",
         shows: "the tests of every crate; proved with 50 times as many random cases",
         needs: Needs::Rust,
-        share_s: 280,
+        share_s: 220,
         program: Program::Tests,
         args: &[
             "--lib",
@@ -116,7 +116,7 @@ pub(crate) const SUITES: [Suite; 13] = [
         name: "hostile",
         shows: "broken and hostile bytes harm nobody but their sender",
         needs: Needs::Rust,
-        share_s: 90,
+        share_s: 60,
         program: Program::Tests,
         args: &["--test", "it", "--no-fail-fast", "--", "hostile::"],
         full_env: &[("PROPTEST_CASES", "12800")],
@@ -170,7 +170,8 @@ pub(crate) const SUITES: [Suite; 13] = [
         name: "disk",
         shows: "partitions move between Kafka's directories and Ottla's; proved with 8 ways to stop",
         needs: Needs::ForeignClients,
-        share_s: 150,
+        // Each of its writers waits for the disk some hundred times, one after the other.
+        share_s: 240,
         program: Program::Conformance,
         args: &["disk"],
         full_env: &[("OTTLA_DISK_ROUNDS", "8")],

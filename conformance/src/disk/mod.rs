@@ -76,7 +76,8 @@ pub(crate) fn run(target: &Target, tools: &Tools, now: i64, work: &Path) -> Outc
         Ok(number) => number.parse().map_err(|e| format!("{ROUNDS_KEY}={number}: {e}"))?,
         Err(_) => ROUNDS_DEFAULT,
     };
-    let mut exchange = Exchange { target, tools, now, work, failures: 0 };
+    let begun_at = Instant::now();
+    let mut exchange = Exchange { target, tools, now, work, begun_at, failures: 0 };
     for round in rounds().into_iter().take(wanted) {
         exchange.round(&round)?;
     }
@@ -89,6 +90,7 @@ struct Exchange<'a> {
     /// Milliseconds since the epoch.
     now: i64,
     work: &'a Path,
+    begun_at: Instant,
     failures: usize,
 }
 
@@ -96,7 +98,6 @@ impl Exchange<'_> {
     fn round(&mut self, round: &Round) -> Outcome<()> {
         let version = KAFKA[round.kafka];
         println!("Kafka {version} ({:?}), partner ({:?})", round.kafka_end, round.partner_end);
-        let started = Instant::now();
         let mut kafka = Node::new(&Target::Kafka(version), self.tools, &KEYS)?;
         kafka.start()?;
         self.client("create", &kafka)?;
@@ -130,7 +131,6 @@ impl Exchange<'_> {
         kafka.start()?;
         let back = self.client("digest", &kafka)?;
         self.report(&format!("taken back by Kafka {version}"), &differences(&grown, &back));
-        println!("took {:.1} s", started.elapsed().as_secs_f64());
         kafka.stop(End::Killed)
     }
 
@@ -140,6 +140,7 @@ impl Exchange<'_> {
             println!("not run: kafka-dump-log on Kafka's own files");
             return Ok(());
         }
+        self.begin("kafka-dump-log");
         let complaints =
             dump::complaints(self.tools, tool, data, partitions, &WITH_GAPS, self.work)?;
         self.report(&format!("kafka-dump-log {tool} is content"), &complaints);
@@ -148,6 +149,7 @@ impl Exchange<'_> {
 
     /// The records of suite `clients`, in every codec.
     fn write_records(&self, node: &Node) -> Outcome<()> {
+        self.begin("writing records in every codec");
         let (topic, records) = (TOPICS[0].0, records(self.now));
         for client in clients(Some(&["confluent-kafka".to_owned()]))? {
             let places = client.write(&node.bootstrap, topic, &records, self.tools, self.work)?;
@@ -160,6 +162,7 @@ impl Exchange<'_> {
 
     /// Runs clients/disk.py, and returns the lines that it prints.
     fn client(&self, what: &str, node: &Node) -> Outcome<Vec<String>> {
+        self.begin(&format!("disk.py {what}"));
         let mut command = limited(&self.tools.python("disk.py"));
         let output = command.args([what, &node.bootstrap]).output()?;
         if output.status.success() {
@@ -167,6 +170,11 @@ impl Exchange<'_> {
         }
         let complaints = String::from_utf8_lossy(&output.stderr);
         Err(format!("disk.py {what}: {}\n{complaints}", output.status).into())
+    }
+
+    /// Whoever ends a suite that takes too long sees in what.
+    fn begin(&self, what: &str) {
+        println!("{:>6.1} s  {what}", self.begun_at.elapsed().as_secs_f64());
     }
 
     fn report(&mut self, what: &str, wrong: &[String]) {
