@@ -15,7 +15,8 @@ use crate::checkpoint;
 /// Epochs with their first offsets; both ascend.
 pub(crate) struct LeaderEpochs {
     disk: Arc<dyn Disk>,
-    path: PathBuf,
+    /// Shared by all that have a file in it.
+    dir: Arc<Path>,
     entries: Vec<(LeaderEpoch, Offset)>,
     /// The file has other entries.
     is_dirty: bool,
@@ -26,7 +27,7 @@ const FILE: &str = "leader-epoch-checkpoint";
 impl LeaderEpochs {
     /// Reads the history in `dir`. The second value is `false` if there is none, or one that cannot
     /// be right: it must be made anew from the batches.
-    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<(Self, bool)> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: Arc<Path>) -> io::Result<(Self, bool)> {
         let path = dir.join(FILE);
         let entries = match checkpoint::read_lines(&*disk, &path) {
             Ok(lines) => parse(&lines).filter(|_| disk.exists(&path)),
@@ -35,7 +36,7 @@ impl LeaderEpochs {
         };
         let is_known = entries.is_some();
         let entries = entries.unwrap_or_default();
-        Ok((Self { disk, path, entries, is_dirty: !is_known }, is_known))
+        Ok((Self { disk, dir, entries, is_dirty: !is_known }, is_known))
     }
 
     pub(crate) fn latest(&self) -> Option<(LeaderEpoch, Offset)> {
@@ -73,7 +74,7 @@ impl LeaderEpochs {
         let is_dirty = std::mem::take(&mut self.is_dirty);
         is_dirty.then(|| UnwrittenEpochs {
             disk: self.disk.clone(),
-            path: self.path.clone(),
+            path: self.dir.join(FILE),
             entries: self.entries.clone(),
         })
     }
@@ -183,8 +184,12 @@ mod tests {
     use ottla_fake::FakeDisk;
     use ottla_runtime::disk::{OpenMode, read_file};
 
+    fn dir() -> Arc<Path> {
+        Path::new("/d").into()
+    }
+
     fn epochs(entries: &[(i32, i64)]) -> LeaderEpochs {
-        let mut epochs = LeaderEpochs::open(FakeDisk::with_dir("/d"), Path::new("/d")).unwrap().0;
+        let mut epochs = LeaderEpochs::open(FakeDisk::with_dir("/d"), dir()).unwrap().0;
         for &(epoch, start) in entries {
             epochs.assign(LeaderEpoch(epoch), Offset(start));
         }
@@ -221,7 +226,7 @@ mod tests {
     #[test]
     fn what_could_not_be_written_is_to_be_written_again() {
         let disk = FakeDisk::with_dir("/d");
-        let mut known = LeaderEpochs::open(disk.clone(), Path::new("/d")).unwrap().0;
+        let mut known = LeaderEpochs::open(disk.clone(), dir()).unwrap().0;
         known.assign(LeaderEpoch(1), Offset(0));
         for changes in 0..4 {
             disk.fail_after(changes);
@@ -231,7 +236,7 @@ mod tests {
         disk.heal();
         known.unwritten().unwrap().write().unwrap();
         assert!(known.unwritten().is_none());
-        let reopened = LeaderEpochs::open(disk, Path::new("/d")).unwrap().0;
+        let reopened = LeaderEpochs::open(disk, dir()).unwrap().0;
         assert_eq!(reopened.entries, known.entries);
     }
 
@@ -241,9 +246,9 @@ mod tests {
         known.clamp(Offset(60), Offset(80));
         known.unwritten().unwrap().write().unwrap();
         assert_eq!(known.entries, [(LeaderEpoch(3), Offset(60))]);
-        let text = read_file(&*known.disk, &known.path).unwrap();
+        let text = read_file(&*known.disk, &known.dir.join(FILE)).unwrap();
         assert_eq!(text, b"0\n1\n3 60\n");
-        let reopened = LeaderEpochs::open(known.disk.clone(), Path::new("/d")).unwrap().0;
+        let reopened = LeaderEpochs::open(known.disk.clone(), dir()).unwrap().0;
         assert_eq!(reopened.entries, known.entries);
         known.truncate_from_start(Offset(40));
         assert_eq!(known.entries, [(LeaderEpoch(3), Offset(60))]);
@@ -276,10 +281,10 @@ mod tests {
         ] {
             file.set_len(0).unwrap();
             file.write_at(&[IoSlice::new(text)], 0).unwrap();
-            let (_, is_known) = LeaderEpochs::open(disk.clone(), Path::new("/d")).unwrap();
+            let (_, is_known) = LeaderEpochs::open(disk.clone(), dir()).unwrap();
             assert_eq!(is_known, expected, "{text:?}");
         }
         disk.remove_file(Path::new("/d/leader-epoch-checkpoint")).unwrap();
-        assert!(!LeaderEpochs::open(disk, Path::new("/d")).unwrap().1);
+        assert!(!LeaderEpochs::open(disk, dir()).unwrap().1);
     }
 }

@@ -135,7 +135,8 @@ impl<'a> Loading<'a> {
             segments.push(Arc::new(segment));
             indexed.push(has_indexes);
         }
-        let (epochs, epochs_are_known) = LeaderEpochs::open(options.disk.clone(), &options.dir)?;
+        let (epochs, epochs_are_known) =
+            LeaderEpochs::open(options.disk.clone(), options.dir.clone())?;
         let producers = Producers::default();
         Ok(Self {
             options,
