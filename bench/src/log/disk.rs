@@ -59,16 +59,17 @@ pub(crate) fn measure(bench: &Bench<'_>) -> io::Result<Findings> {
     Ok(findings)
 }
 
-/// What `fdatasync` alone takes after an append of `append_bytes`: one every `interval`, for as
-/// long as `counted`.
+/// What an append of `append_bytes` and `fdatasync` alone take: one every `interval`, for as long as
+/// `counted`. The first are the times of the calls; the second count from when each was due, so that
+/// a call that takes long counts for all that it keeps waiting.
 pub(crate) fn fdatasync_alone(
     data: &Path,
     append_bytes: usize,
     interval: Duration,
     counted: Duration,
-) -> io::Result<Histogram<u64>> {
+) -> io::Result<[Histogram<u64>; 2]> {
     let files = Files::create(data, 1)?;
-    let mut latencies = histogram()?;
+    let (mut calls, mut waits) = (histogram()?, histogram()?);
     let mut due = Instant::now();
     let end = due + counted;
     while due < end {
@@ -76,10 +77,11 @@ pub(crate) fn fdatasync_alone(
         files.append(append_bytes)?;
         let begun_at = Instant::now();
         files.files[0].sync_data()?;
-        latencies.saturating_record(begun_at.elapsed().as_micros() as u64);
+        calls.saturating_record(begun_at.elapsed().as_micros() as u64);
+        waits.saturating_record(due.elapsed().as_micros() as u64);
         due += interval;
     }
-    Ok(latencies)
+    Ok([calls, waits])
 }
 
 /// What is to be flushed.
