@@ -141,11 +141,24 @@ impl LogManager {
             deletions: Deletions::default(),
             checkpointing: Mutex::new(()),
         };
+        manager.settle();
         manager.clear_leftovers(opened.leftovers, opened.twins);
         manager.resume_moves(opened.moving);
         // A directory that refuses is offline by now, and says so itself.
         let _ = manager.write_checkpoints();
         Ok(manager)
+    }
+
+    /// Makes durable what a process that was killed left in memory, names that it changed included:
+    /// it may have been read before, is served from here on, and must not be undone by a power cut.
+    /// A directory that refuses is offline by that.
+    fn settle(&self) {
+        for directory in self.directories.iter().filter(|directory| directory.is_online()) {
+            let volume = directory.volume();
+            if directory.was_clean() || volume.sync_all().is_ok() {
+                volume.flush(self.world.clock.elapsed_ms());
+            }
+        }
     }
 
     /// The directories that are offline, with the reason.

@@ -289,15 +289,10 @@ async fn open_logs(
         let threads = config.storage.num_recovery_threads_per_data_dir.unsigned_abs() as usize;
         let expected = own_partitions(&config, &picture);
         let options = OpenOptions { threads, expected: &expected };
-        let logs = LogManager::open(&world, directories, options, |topic| {
+        LogManager::open(&world, directories, options, |topic| {
             let overrides = picture.topic(topic).map(|topic| topic.config.clone());
             log_config(&config.log_defaults, topic, &overrides.unwrap_or_default())
-        })?;
-        // What a crash left in memory may have been read before it, and must not vanish for a while.
-        logs.volumes().iter().for_each(|volume| {
-            volume.flush(world.clock.elapsed_ms());
-        });
-        Ok::<_, DirectoryError>(logs)
+        })
     });
     Ok(opened.await.map_err(StartError::Thread)??)
 }

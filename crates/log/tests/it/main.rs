@@ -155,6 +155,11 @@ fn contents(log: &Log) -> Vec<Stored> {
     let mut found = Vec::new();
     while next < limit.offset {
         let slice = log.read(next, 300, limit, true).unwrap();
+        if slice.len == 0 {
+            // A follower's log ends where its empty segment begins, even if a gap is before that.
+            assert_eq!((limit.segment, limit.position), (limit.offset, 0), "nothing at {next}");
+            return found;
+        }
         let mut bytes = vec![0; slice.len];
         assert_eq!(slice.file.read_at(&mut bytes, slice.position).unwrap(), slice.len);
         let before = next;

@@ -25,6 +25,9 @@ struct Life {
     model: Model,
     /// What it begins after.
     crash: Option<Crash>,
+    /// The logs before and after the operation that a killed process was at: what it did may still
+    /// be undone by a power cut, until the start that follows has put all on the disk.
+    past: Option<(Model, Model)>,
 }
 
 /// The moment before or within one call of the disk.
@@ -38,11 +41,13 @@ struct Moment {
 struct Lived {
     moments: Vec<Moment>,
     models: Vec<Model>,
+    past: Option<(Model, Model)>,
 }
 
 impl Life {
     fn new() -> Self {
-        Self { disk: FakeDisk::with_dir("/data"), model: Model::default(), crash: None }
+        let (disk, model) = (FakeDisk::with_dir("/data"), Model::default());
+        Self { disk, model, crash: None, past: None }
     }
 
     /// Starts, does the operations one after the other, and keeps every moment.
@@ -79,7 +84,7 @@ impl Life {
         }
         let moment = |(n, disk)| Moment { disk, operation: ends.partition_point(|end| *end <= n) };
         let moments = disk.take_recording().into_iter().enumerate().map(moment).collect();
-        Lived { moments, models }
+        Lived { moments, models, past: self.past.clone() }
     }
 }
 
@@ -91,8 +96,17 @@ impl Lived {
             .unwrap_or_else(|error| panic!("it does not open: {error}"));
         assert_eq!((broker.manager().failures(), broker.manager().offline()), (vec![], vec![]));
         let (before, after) = (&self.models[moment.operation], &self.models[moment.operation + 1]);
+        let past = self.past.as_ref().filter(|_| moment.operation == 0);
+        let (before, after) = match past.filter(|_| crash != Crash::Process) {
+            Some((before_past, after_past)) if !before.may_leave(after, broker.manager()) => {
+                (before_past, after_past)
+            }
+            _ => (before, after),
+        };
         let mut model = before.after_crash(after, broker.manager(), crash);
-        let life = Life { disk, model: model.clone(), crash: Some(crash) };
+        let unsettled = || past.cloned().unwrap_or_else(|| (before.clone(), after.clone()));
+        let past = (crash == Crash::Process).then(unsettled);
+        let life = Life { disk, model: model.clone(), crash: Some(crash), past };
         broker.retry(&model);
         if is_thorough {
             broker.go_on(&mut model);
