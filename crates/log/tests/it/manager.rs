@@ -346,3 +346,36 @@ fn a_log_whose_making_failed_is_made_where_it_was_begun() {
         assert!(failed || changes > 3);
     }
 }
+
+/// What the one process changed when it was killed, the next one serves: no power cut undoes it.
+#[test]
+fn what_a_killed_process_left_in_memory_stays_once_it_was_served() {
+    let seen = |manager: &LogManager| {
+        let log = manager.get(&flights(0)).unwrap();
+        (log.log_start_offset(), log.end().offset, contents(&log).len())
+    };
+    for changes in 0.. {
+        let before = machine();
+        let manager = open(&before, &["/data/a"]).unwrap();
+        let log = manager.get_or_create(&flights(0), ID, before.config.clone()).unwrap();
+        for _ in 0..3 {
+            append(&log, &batch(3, 80));
+        }
+        manager.volumes()[0].flush(0);
+        before.disk.fail_after(changes);
+        let checkpoint = || manager.write_checkpoints().map_err(std::io::Error::other);
+        let anew = log.truncate_fully_and_start_at(Offset(20), checkpoint);
+
+        let killed = next(&before, Crash::Process);
+        let served = seen(&open(&killed, &["/data/a"]).unwrap());
+        for seed in 0..8 {
+            let cut = next(&killed, Crash::Power { seed });
+            let found = seen(&open(&cut, &["/data/a"]).unwrap());
+            assert_eq!(found, served, "after {changes} changes, seed {seed}");
+        }
+        if anew.is_ok() {
+            assert!(changes > 5, "{changes} changes");
+            break;
+        }
+    }
+}
