@@ -18,6 +18,9 @@ const PENDING_MAX: usize = 512;
 
 /// Entries that are read at once.
 const BLOCK_ENTRIES: usize = 512;
+/// How far before the end of the last search the next one begins: a fetch looks for its end last,
+/// and its first batch that does not fit is where the next fetch begins.
+const NEAR_ENTRIES: usize = 8;
 /// [`Entry::SIZE`] of the largest.
 const ENTRY_BYTES_MAX: usize = 12;
 
@@ -213,7 +216,7 @@ impl<E: Entry> Index<E> {
         if let Some(last) = in_memory.checked_sub(1) {
             return Ok((self.written + in_memory, Some(self.pending[last])));
         }
-        let found = match self.search_block(self.near.saturating_sub(1), &before)? {
+        let found = match self.search_block(self.near.saturating_sub(NEAR_ENTRIES), &before)? {
             Some(found) => found,
             None => self.search_file(&before)?,
         };
