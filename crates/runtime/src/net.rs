@@ -86,6 +86,32 @@ pub async fn writable(stream: &dyn Stream) -> io::Result<()> {
     poll_fn(|cx| stream.poll_writable(cx)).await
 }
 
+/// Fills `buf` from `stream`.
+pub async fn read_exact(stream: &dyn Stream, buf: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match stream.try_read(&mut buf[filled..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable(stream).await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `bytes` to `stream`.
+pub async fn write_all(stream: &dyn Stream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes, false) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(stream).await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Waits for the next connection.
 pub async fn accept(listener: &mut dyn Listener) -> io::Result<Box<dyn Incoming>> {
     poll_fn(|cx| listener.poll_accept(cx)).await

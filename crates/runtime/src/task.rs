@@ -41,6 +41,14 @@ impl Spawner {
 #[derive(Debug)]
 pub struct Task<T>(tokio::task::JoinHandle<T>);
 
+impl<T> Task<T> {
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
 impl<T> Future for Task<T> {
     type Output = T;
 
