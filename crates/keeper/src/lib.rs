@@ -1,7 +1,8 @@
 //! The built-in coordination service: ZooKeeper's data model over a Raft log.
 //!
-//! Owns: the tree of znodes with its versions, zxids and sessions ([`machine`], pure), and the
-//! directory that keeps it ([`shell`]): Raft's log, hard state and snapshot. Must not know: Kafka.
+//! Owns: the tree of znodes with its versions, zxids and sessions and the voter that orders its
+//! changes ([`machine`], pure), and the directory that keeps both ([`shell`]): Raft's log, hard state
+//! and snapshot. Must not know: Kafka.
 //!
 //! A node alone is a quorum of one. Its files are those of any Raft voter: it votes for itself when
 //! it opens them, and an entry is committed as soon as its own disk holds it.
@@ -9,8 +10,9 @@
 pub mod machine;
 pub mod shell;
 
+pub use machine::quorum::{DirectoryId, Timing, Voter, VoterId};
 pub use machine::{
-    ANY_VERSION, Command, CreateMode, Error, Failure, Node, Op, Outcome, Reply, Request, SessionId,
-    Stat, Tree, Written, Zxid,
+    ANY_VERSION, Caller, Command, CreateMode, Error, Failure, Node, Op, Outcome, Password, Reply,
+    Request, SessionId, Stat, Tree, Written, Zxid,
 };
-pub use shell::{DirectoryId, Keeper, Limits, OpenError, ProposeError, Voter, VoterId};
+pub use shell::{Keeper, Limits, OpenError, Options, Peer, ProposeError, Proposed};

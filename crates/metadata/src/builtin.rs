@@ -3,49 +3,65 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ottla_keeper::{Keeper, ProposeError, Reply, Request};
-use ottla_runtime::Spawner;
+use ottla_keeper::{Caller, Command, Keeper, Outcome, Password, ProposeError, Reply, Request};
 
 use crate::tree::{Call, Multi, MultiResult, Node, SessionId, Tree, TreeError};
 
-/// A session with a [`Keeper`] of the same process.
+/// After how long a silence the session ends: `zookeeper.session.timeout.ms`.
+const TIMEOUT_MS: u32 = 18_000;
+
+/// A session with a [`Keeper`] of the same process, which someone else drives.
 ///
-/// Reads are answered from memory at once. A write waits for an fsync, so it runs as a task of its
-/// own on `spawner`: that of a worker kept for the keeper in a server, the one runtime of all in a
-/// simulation.
+/// Reads are answered from memory at once.
 pub struct BuiltIn {
     keeper: Arc<Keeper>,
-    spawner: Spawner,
-    session: SessionId,
+    caller: Caller,
 }
 
 impl fmt::Debug for BuiltIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BuiltIn").field("session", &self.session).finish_non_exhaustive()
+        f.debug_struct("BuiltIn").field("session", &self.caller.session).finish_non_exhaustive()
     }
 }
 
 impl BuiltIn {
-    /// Opens a session. Blocks on the disk: it is meant for the start of a node.
-    pub fn connect(keeper: Arc<Keeper>, spawner: Spawner) -> Result<Self, TreeError> {
-        let outcome = keeper.propose(SessionId::NONE, Request::OpenSession)?;
+    /// Opens a session; `password` is one that nobody else can know.
+    pub async fn connect(keeper: Arc<Keeper>, password: Password) -> Result<Self, TreeError> {
+        let request = Request::OpenSession { timeout_ms: TIMEOUT_MS, password };
+        let outcome = propose(&keeper, Caller::default(), request).await?;
         match outcome.result? {
-            Reply::SessionOpened(session) => Ok(Self { keeper, spawner, session }),
+            Reply::SessionOpened(session) => {
+                let caller = Caller { session, attachment: outcome.zxid };
+                Ok(Self { keeper, caller })
+            }
             reply => Err(TreeError::Unavailable { reason: format!("{reply:?}").into() }),
         }
     }
 
-    /// Ends the session and with it its ephemeral nodes. Blocks on the disk: it is meant for the
-    /// stop of a node.
-    pub fn close(&self) -> Result<(), TreeError> {
-        self.keeper.propose(self.session, Request::CloseSession)?.result?;
+    /// Ends all sessions that there are, and with them their ephemeral nodes: those of a keeper that
+    /// serves its own process alone did not outlive that process.
+    pub async fn end_former_sessions(keeper: &Keeper) -> Result<(), TreeError> {
+        let former: Vec<Caller> = keeper.read(|tree| tree.sessions().collect());
+        let end = |caller| Command { caller, request: Request::CloseSession };
+        keeper.propose(former.into_iter().map(end).collect())?.await?;
+        Ok(())
+    }
+
+    /// Ends the session and with it its ephemeral nodes.
+    pub async fn close(&self) -> Result<(), TreeError> {
+        propose(&self.keeper, self.caller, Request::CloseSession).await?.result?;
         Ok(())
     }
 }
 
+async fn propose(keeper: &Keeper, caller: Caller, request: Request) -> Result<Outcome, TreeError> {
+    let mut outcomes = keeper.propose(vec![Command { caller, request }])?.await?;
+    Ok(outcomes.pop().expect("one outcome for one command"))
+}
+
 impl Tree for BuiltIn {
     fn session(&self) -> SessionId {
-        self.session
+        self.caller.session
     }
 
     fn get_all(&self, paths: Vec<String>) -> Call<'_, Vec<Option<Node>>> {
@@ -66,16 +82,15 @@ impl Tree for BuiltIn {
     }
 
     fn multi_all(&self, multis: Vec<Multi>) -> Call<'_, Vec<MultiResult>> {
-        let keeper = Arc::clone(&self.keeper);
-        let session = self.session;
-        let requests = multis.into_iter().map(|ops| (session, Request::Write(ops))).collect();
-        let task = self.spawner.spawn(async move { keeper.propose_all(requests) });
+        let write = |ops| Command { caller: self.caller, request: Request::Write(ops) };
+        // It is under way before it is awaited, and goes on if it never is.
+        let proposed = self.keeper.propose(multis.into_iter().map(write).collect());
         Box::pin(async move {
-            let outcomes = task.await?.into_iter();
+            let outcomes = proposed?.await?.into_iter();
             Ok(outcomes
                 .map(|outcome| match outcome.result {
                     Ok(Reply::Written(written)) => Ok(written),
-                    Ok(Reply::SessionOpened(_) | Reply::SessionClosed) => Ok(Vec::new()),
+                    Ok(_) => Ok(Vec::new()),
                     Err(failure) => Err(failure),
                 })
                 .collect())
@@ -90,7 +105,9 @@ impl From<ProposeError> for TreeError {
             ProposeError::TreeFull { .. } | ProposeError::TooLarge { .. } => {
                 Self::TooLarge { reason }
             }
-            ProposeError::Stopped { .. } => Self::Unavailable { reason },
+            ProposeError::NoLeader | ProposeError::LeaderLost | ProposeError::Stopped { .. } => {
+                Self::Unavailable { reason }
+            }
         }
     }
 }

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use ottla_keeper::{DirectoryId, Keeper, Limits, OpenError, Voter, VoterId};
+use ottla_keeper::{
+    DirectoryId, Keeper, Limits, OpenError, Options, Password, Timing, Voter, VoterId,
+};
 use ottla_log::{DirectoryError, LogDirectory, LogManager, OpenOptions, TopicPartition};
 use ottla_metadata::admin::{
     self, AdminError, Controller, Election, RegisterError, create_top_level_paths,
@@ -51,6 +53,7 @@ pub struct Node {
     services: Arc<Services>,
     logs: Arc<LogManager>,
     tree: Arc<BuiltIn>,
+    driver: Task<()>,
     listening: Vec<Listening>,
     acceptors: Vec<Task<()>>,
     housekeeping: Vec<Task<()>>,
@@ -133,6 +136,12 @@ impl From<DirectoryError> for StartError {
     }
 }
 
+impl From<TreeError> for StartError {
+    fn from(error: TreeError) -> Self {
+        Self::Tree(error)
+    }
+}
+
 impl From<AdminError> for StartError {
     fn from(error: AdminError) -> Self {
         Self::Metadata(error.to_string())
@@ -157,8 +166,9 @@ impl Node {
         let failure = directories[0].failure().map(str::to_owned);
         check_first(&config, failure)?;
         let keeper_worker = Worker::start("ottla-keeper").map_err(StartError::Thread)?;
-        let spawner = keeper_worker.spawner();
-        let built_in = Arc::new(open_tree(&world, &config, &directories[0], spawner)?);
+        let keeper = open_keeper(&world, &config, &directories[0])?;
+        let driver = keeper_worker.spawner().spawn(keeper.clone().drive());
+        let built_in = Arc::new(open_session(&world, keeper).await?);
         let tree: Arc<dyn Tree> = built_in.clone();
 
         create_top_level_paths(&*tree).await?;
@@ -213,7 +223,7 @@ impl Node {
         housekeeping.push(Spawner::current().spawn(groups.drive()));
         housekeeping.extend(cleaning::start(&services));
         let tree = built_in;
-        Ok(Self { services, logs, tree, listening, acceptors, housekeeping, workers })
+        Ok(Self { services, logs, tree, driver, listening, acceptors, housekeeping, workers })
     }
 
     /// Where the node listens.
@@ -236,13 +246,14 @@ impl Node {
 
     /// Stops: ends connections, closes logs, marks the directories as clean.
     pub async fn stop(self) -> Result<(), DirectoryError> {
-        let Self { services, logs, tree, acceptors, housekeeping, workers, .. } = self;
+        let Self { services, logs, tree, driver, acceptors, housekeeping, workers, .. } = self;
         drop((acceptors, housekeeping));
         services.groups.groups().shut_down();
+        if let Err(error) = tree.close().await {
+            warn!(%error, "could not end the session with the keeper");
+        }
+        drop((tree, driver));
         let closed = task::blocking("ottla-stop", move || {
-            if let Err(error) = tree.close() {
-                warn!(%error, "could not end the session with the keeper");
-            }
             // Threads end, and with them connections: nothing is appended from here on.
             drop(workers);
             drop(services);
@@ -261,21 +272,24 @@ fn check_first(config: &BrokerConfig, failure: Option<String>) -> Result<(), Sta
     failure.map_or(Ok(()), |reason| Err(StartError::FirstDirectory { dir, reason }))
 }
 
-fn open_tree(
+fn open_keeper(
     world: &World,
     config: &BrokerConfig,
     directory: &LogDirectory,
-    spawner: &Spawner,
-) -> Result<BuiltIn, StartError> {
+) -> Result<Arc<Keeper>, StartError> {
     let dir = directory.path().join(KEEPER_DIR);
     // Broker ids are not negative.
     let id = VoterId::from(config.id.0.unsigned_abs());
     // The caller saw that it is not offline.
     let voter = Voter { id, directory: DirectoryId(directory.id().unwrap_or(Uuid::ZERO).0) };
-    let (disk, clock) = (world.disk.clone(), world.clock.clone());
-    let keeper = Keeper::open(disk, &dir, voter, clock, Limits::default());
-    let keeper = keeper.map_err(StartError::Keeper)?;
-    BuiltIn::connect(Arc::new(keeper), spawner.clone()).map_err(StartError::Tree)
+    let (limits, timing) = (Limits::default(), Timing::default());
+    let options = Options { dir, voter, founders: vec![voter], limits, timing };
+    Keeper::open(world, &options).map(Arc::new).map_err(StartError::Keeper)
+}
+
+async fn open_session(world: &World, keeper: Arc<Keeper>) -> Result<BuiltIn, TreeError> {
+    BuiltIn::end_former_sessions(&keeper).await?;
+    BuiltIn::connect(keeper, Password(world.random.bytes16())).await
 }
 
 async fn open_logs(

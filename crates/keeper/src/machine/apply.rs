@@ -1,31 +1,56 @@
 //! How a command changes the tree.
 
-use super::command::{Command, Error, Failure, Op, Outcome, Reply, Request, Written};
-use super::node::SessionId;
+use std::collections::BTreeSet;
+
+use super::command::{Caller, Command, Error, Failure, Op, Outcome, Reply, Request, Written};
+use super::node::{Password, Session, SessionId};
 use super::tree::{Change, Tree, Undo};
 
 impl Tree {
-    /// Applies the next committed command. A refused command changes nothing but the last zxid.
-    pub fn apply(&mut self, command: &Command) -> Outcome {
-        self.last_zxid += 1;
-        let change = Change { zxid: self.last_zxid, time_ms: command.time_ms };
+    /// Applies the next committed command, which was put into the log at `time_ms` (milliseconds
+    /// since 1970-01-01 UTC). A refused command changes nothing but the last zxid.
+    pub fn apply(&mut self, time_ms: i64, command: &Command) -> Outcome {
+        self.last_zxid += i64::from(command.request != Request::Sync);
+        let change = Change { zxid: self.last_zxid, time_ms };
         let whole = |error| Failure { op: 0, error };
+        let caller = command.caller;
         let result = match &command.request {
-            Request::OpenSession => {
-                let id = SessionId(change.zxid);
-                self.sessions.insert(id, Default::default());
-                Ok(Reply::SessionOpened(id))
+            Request::OpenSession { timeout_ms, password } => {
+                Ok(self.open_session(*timeout_ms, *password, change))
             }
-            Request::CloseSession => self
-                .close_session(command.session, change)
-                .map(|()| Reply::SessionClosed)
-                .map_err(whole),
-            Request::Write(_) if !self.sessions.contains_key(&command.session) => {
-                Err(whole(Error::SessionExpired))
+            Request::Attach { password } => self.attach(caller, *password, change).map_err(whole),
+            Request::CloseSession => {
+                self.close_session(caller, change).map(|()| Reply::SessionClosed).map_err(whole)
             }
-            Request::Write(ops) => self.write(ops, command.session, change).map(Reply::Written),
+            Request::Write(ops) => self
+                .check_session(caller)
+                .map_err(whole)
+                .and_then(|()| self.write(ops, caller.session, change))
+                .map(Reply::Written),
+            Request::Sync => Ok(Reply::Synced),
         };
         Outcome { zxid: change.zxid, result }
+    }
+
+    fn open_session(&mut self, timeout_ms: u32, password: Password, change: Change) -> Reply {
+        let id = SessionId(change.zxid);
+        let attachment = change.zxid;
+        let session = Session { timeout_ms, password, attachment, ephemerals: BTreeSet::new() };
+        self.sessions.insert(id, session);
+        Reply::SessionOpened(id)
+    }
+
+    fn attach(
+        &mut self,
+        caller: Caller,
+        password: Password,
+        change: Change,
+    ) -> Result<Reply, Error> {
+        let session = self.sessions.get_mut(&caller.session);
+        let session = session.filter(|session| session.password == password);
+        let session = session.ok_or(Error::SessionExpired)?;
+        session.attachment = change.zxid;
+        Ok(Reply::Attached { timeout_ms: session.timeout_ms })
     }
 
     /// By how many bytes the tree grows at most when `request` is applied.

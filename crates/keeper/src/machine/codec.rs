@@ -5,9 +5,11 @@
 //!
 //! ```text
 //! commands   u32 count, then per command:
-//!              i64 time_ms, i64 session, u8 request
-//!              request 1 open session   nothing
+//!              i64 session, i64 attachment, u8 request
+//!              request 1 open session   u32 timeout_ms, 16 bytes of password
 //!              request 2 close session  nothing
+//!              request 4 attach         16 bytes of password
+//!              request 5 sync           nothing
 //!              request 3 write          u32 count, then per operation u8 kind and
 //!                kind 1 create   text path, data, u8 mode
 //!                                (0 persistent, 1 ephemeral, 2 and 3 the same sequential)
@@ -15,7 +17,7 @@
 //!                kind 3 delete   text path, i32 version
 //!                kind 4 check    text path, i32 version
 //! tree       i64 last zxid
-//!            u32 count, then per session i64 id
+//!            u32 count, then per session i64 id, i64 attachment, u32 timeout_ms, 16 bytes of password
 //!            u64 count, then per node in the order of paths:
 //!              text path, data, i64 czxid, i64 mzxid, i64 pzxid, i64 ctime_ms, i64 mtime_ms,
 //!              i32 version, i32 creates, i64 owner
@@ -28,8 +30,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::command::{Command, CreateMode, Op, Request};
-use super::node::{SessionId, Znode};
+use super::command::{Caller, Command, CreateMode, Op, Request};
+use super::node::{Password, Session, SessionId, Znode};
 use super::path;
 use super::tree::Tree;
 
@@ -54,11 +56,20 @@ impl std::error::Error for Corrupt {}
 pub fn encode_commands(commands: &[Command], out: &mut Vec<u8>) {
     put_u32(out, commands.len());
     for command in commands {
-        out.extend_from_slice(&command.time_ms.to_be_bytes());
-        out.extend_from_slice(&command.session.0.to_be_bytes());
+        out.extend_from_slice(&command.caller.session.0.to_be_bytes());
+        out.extend_from_slice(&command.caller.attachment.to_be_bytes());
         match &command.request {
-            Request::OpenSession => out.push(1),
+            Request::OpenSession { timeout_ms, password } => {
+                out.push(1);
+                out.extend_from_slice(&timeout_ms.to_be_bytes());
+                out.extend_from_slice(&password.0);
+            }
             Request::CloseSession => out.push(2),
+            Request::Attach { password } => {
+                out.push(4);
+                out.extend_from_slice(&password.0);
+            }
+            Request::Sync => out.push(5),
             Request::Write(ops) => {
                 out.push(3);
                 put_u32(out, ops.len());
@@ -100,11 +111,15 @@ pub fn decode_commands(input: &[u8]) -> Result<Vec<Command>, Corrupt> {
     let mut input = Decoder::new(input, "command");
     let mut commands = Vec::new();
     for _ in 0..input.u32()? {
-        let time_ms = input.i64()?;
-        let session = SessionId(input.i64()?);
+        let caller = Caller { session: SessionId(input.i64()?), attachment: input.i64()? };
         let request = match input.u8()? {
-            1 => Request::OpenSession,
+            1 => Request::OpenSession {
+                timeout_ms: input.u32()?,
+                password: Password(input.array()?),
+            },
             2 => Request::CloseSession,
+            4 => Request::Attach { password: Password(input.array()?) },
+            5 => Request::Sync,
             3 => {
                 let mut ops = Vec::new();
                 for _ in 0..input.u32()? {
@@ -114,7 +129,7 @@ pub fn decode_commands(input: &[u8]) -> Result<Vec<Command>, Corrupt> {
             }
             _ => return Err(input.corrupt()),
         };
-        commands.push(Command { time_ms, session, request });
+        commands.push(Command { caller, request });
     }
     input.end()?;
     Ok(commands)
@@ -146,8 +161,11 @@ fn decode_op(input: &mut Decoder<'_>) -> Result<Op, Corrupt> {
 pub fn encode_tree(tree: &Tree, out: &mut Vec<u8>) {
     out.extend_from_slice(&tree.last_zxid.to_be_bytes());
     put_u32(out, tree.sessions.len());
-    for session in tree.sessions.keys() {
-        out.extend_from_slice(&session.0.to_be_bytes());
+    for (id, session) in &tree.sessions {
+        out.extend_from_slice(&id.0.to_be_bytes());
+        out.extend_from_slice(&session.attachment.to_be_bytes());
+        out.extend_from_slice(&session.timeout_ms.to_be_bytes());
+        out.extend_from_slice(&session.password.0);
     }
     out.extend_from_slice(&(tree.nodes.len() as u64).to_be_bytes());
     for (path, node) in &tree.nodes {
@@ -172,11 +190,13 @@ pub fn decode_tree(input: &[u8]) -> Result<Tree, Corrupt> {
     }
     let mut tree = Tree::bare(last_zxid);
     for _ in 0..input.u32()? {
-        let session = input.i64()?;
-        if !(1..=last_zxid).contains(&session) {
+        let (id, attachment) = (input.i64()?, input.i64()?);
+        if id < 1 || attachment < id || last_zxid < attachment {
             return Err(input.corrupt());
         }
-        tree.sessions.insert(SessionId(session), BTreeSet::new());
+        let (timeout_ms, password) = (input.u32()?, Password(input.array()?));
+        let session = Session { timeout_ms, password, attachment, ephemerals: BTreeSet::new() };
+        tree.sessions.insert(SessionId(id), session);
     }
     for _ in 0..input.u64()? {
         let path = input.text()?;
@@ -290,7 +310,8 @@ impl<'a> Decoder<'a> {
         self.array().map(i32::from_be_bytes)
     }
 
-    fn i64(&mut self) -> Result<i64, Corrupt> {
+    /// The next eight bytes, signed.
+    pub fn i64(&mut self) -> Result<i64, Corrupt> {
         self.array().map(i64::from_be_bytes)
     }
 

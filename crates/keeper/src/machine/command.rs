@@ -3,31 +3,51 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::node::{SessionId, Stat, Zxid};
+use super::node::{Password, SessionId, Stat, Zxid};
 
 /// The version that matches every version.
 pub const ANY_VERSION: i32 = -1;
 
-/// One write of one client, with all that its replay needs.
+/// One write of one client, with all that its replay needs but the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// The proposer's wall time in milliseconds since 1970-01-01 UTC: the tree has no clock.
-    pub time_ms: i64,
-    /// The session that asks; [`SessionId::NONE`] where a session is to be opened.
-    pub session: SessionId,
+    /// Who asks.
+    pub caller: Caller,
     /// What it asks.
     pub request: Request,
+}
+
+/// Who asks: a session, by the connection that it was last opened or attached on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Caller {
+    /// The session; [`SessionId::NONE`] where one is to be opened.
+    pub session: SessionId,
+    /// The change that opened it or attached it last. What is still under way from an earlier
+    /// connection is refused by it.
+    pub attachment: Zxid,
 }
 
 /// What a session can ask of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// A new session.
-    OpenSession,
-    /// The end of the asking session, and with it of its ephemeral nodes.
+    OpenSession {
+        /// After how long a silence it is ended.
+        timeout_ms: u32,
+        /// What it must show to be attached again.
+        password: Password,
+    },
+    /// The session goes on upon another connection, maybe to another voter.
+    Attach {
+        /// That which it was opened with.
+        password: Password,
+    },
+    /// The end of the session, and with it of its ephemeral nodes.
     CloseSession,
     /// All of the operations, or none: ZooKeeper's multi, and any single write.
     Write(Vec<Op>),
+    /// Nothing: whoever reads when this was applied sees all that was answered before it was asked.
+    Sync,
 }
 
 /// One operation of a [`Request::Write`].
@@ -124,7 +144,8 @@ impl Op {
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The command's own number; a refused command has one too.
+    /// The command's own number; a refused command has one too. Of a [`Request::Sync`], that of the
+    /// command before.
     pub zxid: Zxid,
     /// What it did, or why it did nothing.
     pub result: Result<Reply, Failure>,
@@ -135,10 +156,17 @@ pub struct Outcome {
 pub enum Reply {
     /// The new session.
     SessionOpened(SessionId),
+    /// The session goes on.
+    Attached {
+        /// After how long a silence it is ended.
+        timeout_ms: u32,
+    },
     /// The session and its ephemeral nodes are gone.
     SessionClosed,
     /// What each operation did, in their order.
     Written(Vec<Written>),
+    /// All before it is applied.
+    Synced,
 }
 
 /// What one operation did.
@@ -186,8 +214,10 @@ pub enum Error {
     NoChildrenForEphemerals,
     /// The path is none, or names a node that must stay.
     BadArguments,
-    /// The session does not exist, or does no longer.
+    /// The session does not exist, or does no longer, or has another password.
     SessionExpired,
+    /// The session goes on upon another connection.
+    SessionMoved,
 }
 
 impl fmt::Display for Error {
@@ -200,6 +230,7 @@ impl fmt::Display for Error {
             Self::NoChildrenForEphemerals => "an ephemeral node has no children",
             Self::BadArguments => "not a path that can be written",
             Self::SessionExpired => "the session has ended",
+            Self::SessionMoved => "the session goes on upon another connection",
         })
     }
 }

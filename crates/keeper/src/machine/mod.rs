@@ -4,20 +4,23 @@
 //! commands and of the whole tree. Must not know: clocks, files, sockets, Raft.
 //!
 //! The same commands in the same order give the same tree and the same outcomes on every replica
-//! and at every replay. Time is part of the command; an id is the zxid of the command that made it.
+//! and at every replay. Time comes with the commands; an id is the zxid of the command that made it.
 
 mod apply;
 mod codec;
 mod command;
 mod node;
 mod path;
+mod proposal;
+pub mod quorum;
 mod tree;
 
 pub use codec::{
     Corrupt, Decoder, decode_commands, decode_tree, encode_commands, encode_tree, put_u32,
 };
 pub use command::{
-    ANY_VERSION, Command, CreateMode, Error, Failure, Op, Outcome, Reply, Request, Written,
+    ANY_VERSION, Caller, Command, CreateMode, Error, Failure, Op, Outcome, Reply, Request, Written,
 };
-pub use node::{Node, SessionId, Stat, Zxid};
+pub use node::{Node, Password, SessionId, Stat, Zxid};
+pub use proposal::{Origin, Proposal, decode_proposals, encode_proposal};
 pub use tree::Tree;

@@ -1,6 +1,7 @@
 //! One znode and what is told about it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 /// The number of a change: each command takes the next one, from 1.
@@ -13,6 +14,27 @@ pub struct SessionId(pub i64);
 impl SessionId {
     /// No session: the owner of a persistent node.
     pub const NONE: Self = Self(0);
+}
+
+/// What a client shows to go on with its session; whoever knows it is the client.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Password(pub [u8; 16]);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(_)")
+    }
+}
+
+/// A session as the tree holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    pub(super) timeout_ms: u32,
+    pub(super) password: Password,
+    /// The change that opened it or attached it last.
+    pub(super) attachment: Zxid,
+    /// The paths of its ephemeral nodes.
+    pub(super) ephemerals: BTreeSet<Box<str>>,
 }
 
 /// What ZooKeeper tells about a node; the fields and their meaning are its own.

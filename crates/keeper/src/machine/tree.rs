@@ -1,10 +1,10 @@
 //! The tree of znodes and the sessions that own some of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::command::{ANY_VERSION, CreateMode, Error};
-use super::node::{Node, SessionId, Stat, Znode, Zxid};
+use super::command::{ANY_VERSION, Caller, CreateMode, Error};
+use super::node::{Node, Session, SessionId, Stat, Znode, Zxid};
 use super::path;
 
 /// What a node costs beside its path and data: map entries, the node itself, allocator headers.
@@ -19,8 +19,8 @@ const NODE_BYTES: usize = 256;
 pub struct Tree {
     /// By full path, so that a parent comes before its children.
     pub(super) nodes: BTreeMap<Box<str>, Znode>,
-    /// The living sessions and the paths of their ephemeral nodes.
-    pub(super) sessions: BTreeMap<SessionId, BTreeSet<Box<str>>>,
+    /// The living sessions.
+    pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) last_zxid: Zxid,
     bytes: usize,
 }
@@ -80,9 +80,17 @@ impl Tree {
         Some(self.nodes.get(path)?.children.iter().map(|name| &**name))
     }
 
-    /// The living sessions, in the order of their opening.
-    pub fn sessions(&self) -> impl ExactSizeIterator<Item = SessionId> {
-        self.sessions.keys().copied()
+    /// The living sessions as they are attached, in the order of their opening.
+    pub fn sessions(&self) -> impl ExactSizeIterator<Item = Caller> {
+        let attached = |(&session, s): (&SessionId, &Session)| (session, s.attachment);
+        let attached = self.sessions.iter().map(attached);
+        attached.map(|(session, attachment)| Caller { session, attachment })
+    }
+
+    /// After how long a silence a session is ended, in milliseconds, if it lives.
+    #[must_use]
+    pub fn timeout_ms(&self, session: SessionId) -> Option<u32> {
+        self.sessions.get(&session).map(|session| session.timeout_ms)
     }
 
     /// The number of the last command that was applied; 0 before the first.
@@ -225,13 +233,20 @@ impl Tree {
         }
     }
 
+    /// Demands that the session lives, and goes on where the caller is.
+    pub(super) fn check_session(&self, caller: Caller) -> Result<(), Error> {
+        let session = self.sessions.get(&caller.session).ok_or(Error::SessionExpired)?;
+        if session.attachment == caller.attachment { Ok(()) } else { Err(Error::SessionMoved) }
+    }
+
     /// Ends a session and its ephemeral nodes.
-    pub(super) fn close_session(&mut self, id: SessionId, change: Change) -> Result<(), Error> {
-        let owned = self.sessions.get(&id).ok_or(Error::SessionExpired)?.clone();
-        for path in owned {
+    pub(super) fn close_session(&mut self, caller: Caller, change: Change) -> Result<(), Error> {
+        self.check_session(caller)?;
+        let session = self.sessions.get_mut(&caller.session).ok_or(Error::SessionExpired)?;
+        for path in std::mem::take(&mut session.ephemerals) {
             self.delete(&path, ANY_VERSION, change).expect("an ephemeral node is a leaf");
         }
-        self.sessions.remove(&id);
+        self.sessions.remove(&caller.session);
         Ok(())
     }
 
@@ -249,8 +264,8 @@ impl Tree {
             let Some(parent) = self.nodes.get_mut(parent_path) else { return false };
             parent.children.insert(name.into());
         }
-        if let Some(owned) = self.sessions.get_mut(&node.owner) {
-            owned.insert(path.into());
+        if let Some(session) = self.sessions.get_mut(&node.owner) {
+            session.ephemerals.insert(path.into());
         }
         self.bytes += Self::node_bytes(path, node.data.as_deref());
         self.nodes.insert(path.into(), node);
@@ -260,8 +275,8 @@ impl Tree {
     fn remove(&mut self, path: &str) -> Option<Znode> {
         let node = self.nodes.remove(path)?;
         self.bytes -= Self::node_bytes(path, node.data.as_deref());
-        if let Some(owned) = self.sessions.get_mut(&node.owner) {
-            owned.remove(path);
+        if let Some(session) = self.sessions.get_mut(&node.owner) {
+            session.ephemerals.remove(path);
         }
         if let (Some(parent), Some((_, name))) = (self.parent_mut(path), path::split(path)) {
             parent.children.remove(name);

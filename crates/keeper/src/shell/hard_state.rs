@@ -8,18 +8,11 @@ use ottla_runtime::Disk;
 use ottla_runtime::disk::{read_file, replace_file};
 
 use super::OpenError;
-use super::entry::{VoterId, decode_count};
 use super::sealed::{seal, unseal};
 use crate::machine::Decoder;
+use crate::machine::quorum::{HardState, decode_count};
 
 const LINE: &str = "ottla-keeper-hard-state 1\n";
-
-/// Raft's currentTerm and votedFor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct HardState {
-    pub(super) term: u64,
-    pub(super) voted_for: Option<VoterId>,
-}
 
 /// Reads the file; `None` where there is none.
 pub(super) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<HardState>, OpenError> {

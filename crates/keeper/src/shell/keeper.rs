@@ -1,19 +1,23 @@
-//! The voter that is a quorum by itself.
+//! The handle of a voter.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use ottla_runtime::disk::{DirLock, LockError};
-use ottla_runtime::{Clock, Disk};
+use ottla_runtime::{Clock, World, time};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, oneshot};
 
 use super::OpenError;
-use super::entry::{Entry, LogId, Payload, Voter};
-use super::hard_state::{self, HardState};
-use super::log::{Log, payload_bytes};
-use super::snapshot;
-use crate::machine::{Command, Outcome, Request, SessionId, Tree};
+use super::core::{Answer, Core, Input, Round};
+use super::peers::Peers;
+use super::storage::{Opened, Storage};
+use crate::machine::quorum::{Member, Timing, Voter};
+use crate::machine::{Command, Tree, encode_commands};
 
 /// How large things may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +27,10 @@ pub struct Limits {
     pub tree_bytes: usize,
     /// One proposal in bytes, as the log encodes it.
     pub proposal_bytes: usize,
-    /// The log in bytes. Once it is longer than this, and longer than the last snapshot, the next
-    /// proposal writes a snapshot and starts the log anew. So the directory never holds more than
-    /// two snapshots (one being replaced) and a log of the larger of both, and what snapshots cost
-    /// stays in proportion to what was written.
+    /// The log in bytes. Once it is longer than this, and longer than the last snapshot, a snapshot
+    /// is written and the log begun anew. So the directory never holds more than two snapshots (one
+    /// being replaced) and a log of the larger of both, and what snapshots cost stays in proportion
+    /// to what was written.
     pub log_bytes: u64,
 }
 
@@ -37,7 +41,22 @@ impl Default for Limits {
     }
 }
 
-/// Why a proposal was not taken.
+/// What a voter is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Itself.
+    pub voter: Voter,
+    /// The quorum that a new directory becomes part of.
+    pub founders: Vec<Voter>,
+    /// How large things may grow.
+    pub limits: Limits,
+    /// The clockwork of the quorum.
+    pub timing: Timing,
+}
+
+/// Why a proposal was not taken, or what became of it is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProposeError {
     /// The tree would grow beyond [`Limits::tree_bytes`]; nothing was written.
@@ -50,6 +69,10 @@ pub enum ProposeError {
         /// The limit.
         limit: usize,
     },
+    /// The quorum has no leader at the moment that this voter knows of; nothing was written.
+    NoLeader,
+    /// The quorum lost its leader in between: the proposal may be done, or never will be.
+    LeaderLost,
     /// The disk failed, at this proposal or at an earlier one. Whether this proposal is on disk is
     /// not known; none is taken until the directory is opened again.
     Stopped {
@@ -63,6 +86,8 @@ impl fmt::Display for ProposeError {
         match self {
             Self::TreeFull { limit } => write!(f, "the tree would exceed {limit} bytes"),
             Self::TooLarge { limit } => write!(f, "the proposal exceeds {limit} bytes"),
+            Self::NoLeader => f.write_str("the keeper's quorum has no leader"),
+            Self::LeaderLost => f.write_str("the keeper's quorum lost its leader meanwhile"),
             Self::Stopped { reason } => write!(f, "the keeper has stopped: {reason}"),
         }
     }
@@ -70,49 +95,39 @@ impl fmt::Display for ProposeError {
 
 impl std::error::Error for ProposeError {}
 
-/// The tree of znodes and the directory that makes it durable.
+/// The tree of znodes, the directory that makes it durable, and the voter that orders its changes.
 ///
-/// Lock order: storage, then tree. A reader waits for no disk: the tree is locked for writing only
-/// while a durable entry is applied to it.
+/// Lock order: core, then tree; what came in is locked for itself. A reader waits for no disk: the
+/// tree is locked for writing only while durable entries are applied to it.
 pub struct Keeper {
     clock: Arc<dyn Clock>,
     limits: Limits,
-    storage: Mutex<Storage>,
+    core: Mutex<Core>,
     tree: RwLock<Tree>,
+    inputs: Mutex<Vec<Input>>,
+    /// Something came in.
+    came: Notify,
+    pub(super) peers: Peers,
 }
 
-struct Storage {
-    disk: Arc<dyn Disk>,
-    paths: Paths,
-    log: Log,
-    /// The term that this voter leads.
-    term: u64,
-    voters: Vec<Voter>,
-    /// The size of the last snapshot; 0 where there is none.
-    snapshot_bytes: u64,
-    /// Why nothing more may be written.
-    stopped: Option<Arc<str>>,
-    _lock: Box<dyn DirLock>,
+/// A proposal under way. It is carried out even if this is dropped.
+#[derive(Debug)]
+pub struct Proposed(oneshot::Receiver<Answer>);
+
+impl Future for Proposed {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        // The keeper forgets no one who waits, but it may be dropped.
+        Pin::new(&mut self.0).poll(cx).map(|answer| answer.unwrap_or(Err(ProposeError::LeaderLost)))
+    }
 }
 
-struct Paths {
-    dir: PathBuf,
-    log: PathBuf,
-    hard_state: PathBuf,
-    snapshot: PathBuf,
-}
-
-/// What a directory holds before anyone is elected.
-struct Recovered {
-    log: Log,
-    hard_state: HardState,
-    tree: Tree,
-    voters: Vec<Voter>,
-    snapshot_bytes: u64,
-    /// Entries whose commitment is not known yet.
-    pending: Vec<Entry>,
-    /// The highest index that `tree` has applied.
-    committed: u64,
+impl Proposed {
+    /// The answer, if it is there already.
+    pub fn now(&mut self) -> Option<Answer> {
+        self.0.try_recv().ok()
+    }
 }
 
 impl fmt::Debug for Keeper {
@@ -122,237 +137,93 @@ impl fmt::Debug for Keeper {
 }
 
 impl Keeper {
-    /// Opens `dir`, making it if missing, as the only voter of its quorum.
-    ///
-    /// The voter elects itself in a new term and commits what its log holds. All sessions that the
-    /// log knows are ended: a quorum of one serves no one but its own process, so no session
-    /// outlives it.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        dir: &Path,
-        voter: Voter,
-        clock: Arc<dyn Clock>,
-        limits: Limits,
-    ) -> Result<Self, OpenError> {
-        let paths = Paths::new(dir);
-        disk.create_dir_all(dir).map_err(OpenError::io(dir))?;
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            disk.sync_dir(parent).map_err(OpenError::io(parent))?;
+    /// Opens the directory of a voter, making it if missing. A voter that is alone elects itself at
+    /// once, and has committed what its log holds when this returns.
+    pub fn open(world: &World, options: &Options) -> Result<Self, OpenError> {
+        let Options { dir, voter, founders, limits, timing } = options;
+        let opened = Storage::open(Arc::clone(&world.disk), dir, *voter, founders)?;
+        let Opened { storage, tree, remembered } = opened;
+        let (seed, now) = (world.random.next_u64(), world.clock.elapsed());
+        let member = Member::new(voter.id, remembered, *timing, seed, now).ok_or_else(|| {
+            OpenError::corrupt(&dir.join("log"), 0, "terms do not follow on each other")
+        })?;
+        // Numbers of a former life are not used again, for nobody counts that far.
+        let number = world.random.next_u64() >> 1;
+        let keeper = Self {
+            clock: Arc::clone(&world.clock),
+            limits: *limits,
+            core: Mutex::new(Core::new(voter.id, member, storage, number)),
+            tree: RwLock::new(tree),
+            inputs: Mutex::default(),
+            came: Notify::new(),
+            peers: Peers::default(),
+        };
+        keeper.step();
+        let stopped = keeper.core.lock().stopped().map(ToString::to_string);
+        match stopped {
+            None => Ok(keeper),
+            Some(reason) => Err(OpenError::io(dir)(std::io::Error::other(reason))),
         }
-        let lock = lock(&*disk, &dir.join(".lock"))?;
-        let mut recovered = recover(&disk, &paths)?;
-        let term = elect(&*disk, &paths, &mut recovered, voter)?;
-
-        let Recovered { log, tree, voters, snapshot_bytes, .. } = recovered;
-        let storage =
-            Storage { disk, paths, log, term, voters, snapshot_bytes, stopped: None, _lock: lock };
-        let former: Vec<SessionId> = tree.sessions().collect();
-        let keeper = Self { clock, limits, storage: Mutex::new(storage), tree: RwLock::new(tree) };
-        if !former.is_empty() {
-            let ends = former.into_iter().map(|session| (session, Request::CloseSession));
-            keeper.propose_all(ends.collect()).map_err(|error| OpenError::Io {
-                path: dir.to_owned(),
-                error: std::io::Error::other(error),
-            })?;
-        }
-        Ok(keeper)
     }
 
-    /// Writes one request to the log, waits until it is durable, applies it. Blocks on the disk.
-    pub fn propose(&self, session: SessionId, request: Request) -> Result<Outcome, ProposeError> {
-        let mut outcomes = self.propose_all(vec![(session, request)])?;
-        Ok(outcomes.pop().expect("one outcome for one request"))
-    }
-
-    /// Writes requests to the log as one entry with one flush and applies each on its own, in
-    /// order: one that is refused does not stop the others. Blocks on the disk.
-    pub fn propose_all(
-        &self,
-        requests: Vec<(SessionId, Request)>,
-    ) -> Result<Vec<Outcome>, ProposeError> {
-        let time_ms = self.clock.wall_ms();
-        let commands: Vec<Command> = requests
-            .into_iter()
-            .map(|(session, request)| Command { time_ms, session, request })
-            .collect();
-        let growth: usize = commands.iter().map(|command| Tree::growth(&command.request)).sum();
-        let payload = Payload::Normal(commands);
-        let bytes = payload_bytes(&payload);
+    /// Proposes commands. They are applied one right after the other, and each on its own: one that
+    /// is refused does not stop the others. Someone must run [`Keeper::drive`].
+    pub fn propose(&self, commands: Vec<Command>) -> Result<Proposed, ProposeError> {
+        let mut bytes = Vec::new();
+        encode_commands(&commands, &mut bytes);
         if bytes.len() > self.limits.proposal_bytes {
             return Err(ProposeError::TooLarge { limit: self.limits.proposal_bytes });
         }
-
-        let mut storage = self.storage.lock();
+        let growth: usize = commands.iter().map(|command| Tree::growth(&command.request)).sum();
         if growth > 0 && self.tree.read().bytes() + growth > self.limits.tree_bytes {
             return Err(ProposeError::TreeFull { limit: self.limits.tree_bytes });
         }
-        if storage.log.bytes() > self.limits.log_bytes.max(storage.snapshot_bytes) {
-            storage.compact(&self.tree.read())?;
-        }
-        storage.append(&bytes)?;
-        let Payload::Normal(commands) = payload else { unreachable!("made above") };
-        let mut tree = self.tree.write();
-        Ok(commands.iter().map(|command| tree.apply(command)).collect())
+        let (answer, answered) = oneshot::channel();
+        self.put(Input::Commands(bytes, answer));
+        Ok(Proposed(answered))
     }
 
-    /// Looks at the tree as the last applied entry left it. Writes wait while `look` runs, so it
-    /// must not propose.
+    /// Looks at the tree as the last applied entry left it. Writes wait while `look` runs.
     pub fn read<T>(&self, look: impl FnOnce(&Tree) -> T) -> T {
         look(&self.tree.read())
     }
-}
 
-impl Storage {
-    /// Makes an entry durable. A quorum of one has then committed it.
-    fn append(&mut self, payload: &[u8]) -> Result<(), ProposeError> {
-        self.go_on()?;
-        let committed = self.log.last().index;
-        let appended = self.log.append(self.term, payload, committed);
-        appended.map(drop).map_err(|error| self.stop(&error))
-    }
-
-    /// Puts the tree into a snapshot and starts the log anew. A crash in between leaves a snapshot
-    /// that holds some or all entries of the log, which recovery skips.
-    fn compact(&mut self, tree: &Tree) -> Result<(), ProposeError> {
-        self.go_on()?;
-        let last = self.log.last();
-        let written = snapshot::write(&*self.disk, &self.paths.snapshot, last, &self.voters, tree);
-        self.snapshot_bytes = written.map_err(|error| self.stop(&error))?;
-        let cleared = self.log.clear();
-        cleared.map_err(|error| self.stop(&error))
-    }
-
-    fn go_on(&self) -> Result<(), ProposeError> {
-        match &self.stopped {
-            None => Ok(()),
-            Some(reason) => Err(ProposeError::Stopped { reason: Arc::clone(reason) }),
+    /// Works as long as it is polled: sees to what came in, and to what time brings. Blocks on the
+    /// disk.
+    pub async fn drive(self: Arc<Self>) {
+        loop {
+            let deadline = self.step();
+            let wait = deadline.saturating_sub(self.clock.elapsed());
+            let _ = time::timeout(wait, self.came.notified()).await;
         }
     }
 
-    fn stop(&mut self, error: &std::io::Error) -> ProposeError {
-        let reason: Arc<str> = format!("{}: {error}", self.paths.dir.display()).into();
-        self.stopped = Some(Arc::clone(&reason));
-        ProposeError::Stopped { reason }
-    }
-}
-
-impl Paths {
-    fn new(dir: &Path) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            log: dir.join("log"),
-            hard_state: dir.join("hard-state"),
-            snapshot: dir.join("snapshot"),
+    /// Does what is to be done now, and tells when it is to be called again if nothing comes in.
+    /// Blocks on the disk.
+    pub fn step(&self) -> Duration {
+        let mut core = self.core.lock();
+        loop {
+            let inputs = std::mem::take(&mut *self.inputs.lock());
+            let now = self.clock.elapsed();
+            if inputs.is_empty() && now < core.deadline() {
+                return core.deadline();
+            }
+            let round = Round {
+                now,
+                time_ms: self.clock.wall_ms(),
+                tree: &self.tree,
+                limits: &self.limits,
+                peers: &self.peers,
+            };
+            for (to, letter) in core.round(inputs, &round) {
+                self.peers.send(to, &letter);
+            }
         }
     }
-}
 
-fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DirLock>, OpenError> {
-    disk.lock(path).map_err(|error| match error {
-        LockError::Held { pid } => OpenError::Locked { path: path.to_owned(), pid },
-        LockError::Io(error) => OpenError::Io { path: path.to_owned(), error },
-    })
-}
-
-/// Reads the directory: the snapshot, and the entries after it as far as they are known to be
-/// committed. A directory without a log is new, and must then hold nothing else.
-fn recover(disk: &Arc<dyn Disk>, paths: &Paths) -> Result<Recovered, OpenError> {
-    let hard_state = hard_state::read(&**disk, &paths.hard_state)?;
-    let snapshot = snapshot::read(&**disk, &paths.snapshot)?;
-    if !disk.exists(&paths.log) {
-        if hard_state.is_some() || snapshot.is_some() {
-            return Err(OpenError::corrupt(&paths.log, 0, "the file is missing"));
-        }
-        Log::create(Arc::clone(disk), &paths.log, LogId::default())
-            .map_err(OpenError::io(&paths.log))?;
-    }
-    let opened = Log::open(Arc::clone(disk), &paths.log)?;
-    let hard_state = hard_state.unwrap_or_default();
-    if opened.log.last().term > hard_state.term {
-        return Err(OpenError::corrupt(&paths.hard_state, 0, "the log has a later term"));
-    }
-    let (applied, mut voters, tree, snapshot_bytes) = match snapshot {
-        Some(s) => (s.last.index, s.voters, s.tree, s.bytes),
-        None => (0, Vec::new(), Tree::new(), 0),
-    };
-    if opened.base.index > applied {
-        return Err(OpenError::corrupt(
-            &paths.snapshot,
-            0,
-            "it is missing, or too old for the log",
-        ));
-    }
-    if opened.log.last().index < applied {
-        return Err(OpenError::corrupt(&paths.log, 0, "it ends before the snapshot"));
-    }
-    let pending: Vec<Entry> =
-        opened.entries.into_iter().filter(|entry| entry.id.index > applied).collect();
-    // Membership counts from the moment it is in the log, committed or not (Raft §4.1).
-    for entry in &pending {
-        if let Payload::Membership(new) = &entry.payload {
-            voters.clone_from(new);
-        }
-    }
-    let mut recovered = Recovered {
-        log: opened.log,
-        hard_state,
-        tree,
-        voters,
-        snapshot_bytes,
-        pending,
-        committed: applied,
-    };
-    recovered.commit(opened.committed);
-    Ok(recovered)
-}
-
-impl Recovered {
-    /// Applies the entries up to `index`.
-    fn commit(&mut self, index: u64) {
-        let known = self.pending.partition_point(|entry| entry.id.index <= index);
-        for entry in self.pending.drain(..known) {
-            apply(&mut self.tree, &entry.payload);
-            self.committed = entry.id.index;
-        }
-    }
-}
-
-/// Makes `voter` the leader of a new term and tells that term: it votes for itself, which is a
-/// majority, and commits all that is in its log together with a blank entry of the new term.
-fn elect(
-    disk: &dyn Disk,
-    paths: &Paths,
-    recovered: &mut Recovered,
-    voter: Voter,
-) -> Result<u64, OpenError> {
-    if recovered.log.last() == LogId::default() {
-        let founding = Payload::Membership(vec![voter]);
-        recovered.log.append(0, &payload_bytes(&founding), 0).map_err(OpenError::io(&paths.log))?;
-        recovered.voters = vec![voter];
-    }
-    if recovered.voters != [voter] {
-        return Err(OpenError::OtherVoter {
-            path: paths.dir.clone(),
-            voters: recovered.voters.clone(),
-        });
-    }
-    let term = recovered.hard_state.term + 1;
-    recovered.hard_state = HardState { term, voted_for: Some(voter.id) };
-    hard_state::write(disk, &paths.hard_state, recovered.hard_state)
-        .map_err(OpenError::io(&paths.hard_state))?;
-    let committed = recovered.committed;
-    let last = recovered
-        .log
-        .append(term, &payload_bytes(&Payload::Blank), committed)
-        .map_err(OpenError::io(&paths.log))?;
-    recovered.commit(last.index);
-    Ok(term)
-}
-
-fn apply(tree: &mut Tree, payload: &Payload) {
-    if let Payload::Normal(commands) = payload {
-        for command in commands {
-            tree.apply(command);
-        }
+    /// Hands something in.
+    pub(super) fn put(&self, input: Input) {
+        self.inputs.lock().push(input);
+        self.came.notify_one();
     }
 }

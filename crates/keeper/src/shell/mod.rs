@@ -7,19 +7,23 @@
 //! that names its kind and version; each carries CRC-32C checksums over its content. A file that is
 //! missing or damaged is an error that names it: nothing is guessed.
 
-mod entry;
+mod core;
 mod hard_state;
 mod keeper;
 mod log;
+mod peers;
 mod sealed;
 mod snapshot;
+mod storage;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use entry::{DirectoryId, Voter, VoterId};
-pub use keeper::{Keeper, Limits, ProposeError};
+use crate::machine::quorum::Voter;
+
+pub use keeper::{Keeper, Limits, Options, ProposeError, Proposed};
+pub use peers::Peer;
 
 /// Why a directory could not be opened.
 #[derive(Debug)]

@@ -10,11 +10,13 @@ use ottla_runtime::Disk;
 use ottla_runtime::disk::{read_file, replace_file};
 
 use super::OpenError;
-use super::entry::{LogId, Voter, decode_log_id, decode_voters, encode_log_id, encode_voters};
 use super::sealed::{seal, unseal};
+use crate::machine::quorum::{
+    LogId, Voter, decode_log_id, decode_voters, encode_log_id, encode_voters,
+};
 use crate::machine::{Corrupt, Decoder, Tree, decode_tree, encode_tree};
 
-const LINE: &str = "ottla-keeper-snapshot 1\n";
+const LINE: &str = "ottla-keeper-snapshot 2\n";
 
 /// What a snapshot holds.
 #[derive(Debug)]

@@ -1,18 +1,17 @@
 //! Encoding: what was written is read, and nothing else does harm.
 
 use ottla_keeper::machine::{decode_commands, decode_tree, encode_commands, encode_tree};
-use ottla_keeper::{Command, CreateMode, Op, Request, SessionId, Tree};
+use ottla_keeper::{Caller, Command, CreateMode, Op, Password, Request, SessionId, Tree};
 use proptest::prelude::*;
 
 use super::model::command;
-use super::{NOW_MS, apply, session_of};
+use super::{NOW_MS, OPEN, apply, session_of};
 
 /// The layout is a promise to files that exist: a change of these bytes is a new version.
 #[test]
-fn the_layout_is_that_of_version_1() {
+fn the_layout_is_that_of_version_2() {
     let command = Command {
-        time_ms: 0x0102_0304,
-        session: SessionId(5),
+        caller: Caller { session: SessionId(5), attachment: 0x0102_0304 },
         request: Request::Write(vec![
             Op::create_as("/a", Some(b"d".to_vec()), CreateMode::EphemeralSequential),
             Op::create("/b", None),
@@ -21,26 +20,37 @@ fn the_layout_is_that_of_version_1() {
             Op::check("/a", 7),
         ]),
     };
-    let session = |request| Command { time_ms: 0, session: SessionId(1), request };
+    let caller = Caller { session: SessionId(1), attachment: 2 };
+    let session = |request| Command { caller, request };
     let mut bytes = Vec::new();
-    let commands = [command, session(Request::OpenSession), session(Request::CloseSession)];
+    let commands = [
+        command,
+        session(OPEN),
+        session(Request::CloseSession),
+        session(Request::Attach { password: Password([3; 16]) }),
+        session(Request::Sync),
+    ];
     encode_commands(&commands, &mut bytes);
     let expected = [
-        "00000003",
-        "0000000001020304 0000000000000005 03 00000005",
+        "00000005",
+        "0000000000000005 0000000001020304 03 00000005",
         "01 00000002 2f61 00000001 64 03",
         "01 00000002 2f62 ffffffff 00",
         "02 00000002 2f61 00000000 00000006",
         "03 00000002 2f61 ffffffff",
         "04 00000002 2f61 00000007",
-        "0000000000000000 0000000000000001 01",
-        "0000000000000000 0000000000000001 02",
+        "0000000000000001 0000000000000002 01 00001770",
+        &"09".repeat(16),
+        "0000000000000001 0000000000000002 02",
+        "0000000000000001 0000000000000002 04",
+        &"03".repeat(16),
+        "0000000000000001 0000000000000002 05",
     ];
     assert_eq!(hex(&bytes), expected.concat().replace(' ', ""));
     assert_eq!(decode_commands(&bytes).unwrap(), commands);
 
     let mut tree = Tree::new();
-    let id = session_of(&apply(&mut tree, SessionId::NONE, Request::OpenSession));
+    let id = session_of(&apply(&mut tree, Caller::default(), OPEN));
     let create = Op::create_as("/e", Some(b"d".to_vec()), CreateMode::Ephemeral);
     apply(&mut tree, id, Request::Write(vec![create])).result.unwrap();
     let mut bytes = Vec::new();
@@ -57,7 +67,9 @@ fn the_layout_is_that_of_version_1() {
             + &zeros(8)
             + "0000000000000001";
     let expected = [
-        "0000000000000002 00000001 0000000000000001 0000000000000005".to_owned(),
+        "0000000000000002".to_owned(),
+        "00000001 0000000000000001 0000000000000001 00001770".to_owned() + &"09".repeat(16),
+        "0000000000000005".to_owned(),
         root,
         ephemeral,
         built_in("/zookeeper"),
@@ -108,7 +120,7 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 1..12),
     ) {
         let mut tree = Tree::new();
-        commands.iter().for_each(|command| drop(tree.apply(command)));
+        commands.iter().for_each(|command| drop(tree.apply(0, command)));
         let (mut as_tree, mut as_commands) = (Vec::new(), Vec::new());
         encode_tree(&tree, &mut as_tree);
         encode_commands(&commands, &mut as_commands);
@@ -119,7 +131,7 @@ proptest! {
         }
         // What is still a tree can be used.
         if let Ok(mut tree) = decode_tree(&as_tree) {
-            commands.iter().for_each(|command| drop(tree.apply(command)));
+            commands.iter().for_each(|command| drop(tree.apply(0, command)));
         }
         let _ = decode_commands(&as_commands);
         let _ = (decode_tree(&noise), decode_commands(&noise));

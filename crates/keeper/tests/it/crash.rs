@@ -4,17 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ottla_fake::{Crash, FakeDisk};
-use ottla_keeper::{CreateMode, Keeper, Limits, Op, Request, SessionId, Tree};
+use ottla_keeper::{Caller, CreateMode, Keeper, Limits, Op, Request, Tree};
 use ottla_runtime::disk::read_file;
 
-use super::{DIR, apply, open, session_of, without_sessions};
+use super::{DIR, OPEN, apply, open, propose_all, session_of};
 
 /// So small that the log is replaced by a snapshot several times.
 const LIMITS: Limits = Limits { tree_bytes: 1 << 20, proposal_bytes: 1 << 16, log_bytes: 300 };
 
 /// Proposals in order, each of which one crash either has or has not lost whole.
 fn proposals() -> Vec<Vec<Request>> {
-    let mut proposals = vec![vec![Request::OpenSession]];
+    let mut proposals = vec![vec![OPEN]];
     let data = || Some(vec![b'd'; 60]);
     proposals.push(vec![Request::Write(vec![
         Op::create("/a", data()),
@@ -36,11 +36,11 @@ fn proposals() -> Vec<Vec<Request>> {
 /// The trees after each proposal, the empty one first.
 fn trees() -> Vec<Tree> {
     let mut trees = vec![Tree::new()];
-    let mut session = SessionId::NONE;
+    let mut session = Caller::default();
     for proposal in proposals() {
         let mut tree = trees[trees.len() - 1].clone();
         for request in proposal {
-            let opens = request == Request::OpenSession;
+            let opens = request == OPEN;
             let outcome = apply(&mut tree, session, request);
             assert!(outcome.result.is_ok(), "{outcome:?}");
             if opens {
@@ -54,12 +54,11 @@ fn trees() -> Vec<Tree> {
 
 /// Proposes until the disk fails and tells how many were acknowledged.
 fn run(keeper: &Keeper) -> usize {
-    let mut session = SessionId::NONE;
+    let mut session = Caller::default();
     let mut acknowledged = 0;
     for proposal in proposals() {
-        let requests = proposal.into_iter().map(|request| (session, request)).collect();
-        let Ok(outcomes) = keeper.propose_all(requests) else { break };
-        if session == SessionId::NONE {
+        let Ok(outcomes) = propose_all(keeper, session, proposal) else { break };
+        if session == Caller::default() {
             session = session_of(&outcomes[0]);
         }
         acknowledged += 1;
@@ -95,7 +94,7 @@ fn a_crash_at_any_change_of_the_disk_leaves_what_was_acknowledged() {
 fn check(disk: &Arc<FakeDisk>, trees: &[Tree], acknowledged: usize, context: &str) {
     // The proposal under way may have become durable too.
     let next = trees.get(acknowledged + 1).unwrap_or(&trees[acknowledged]);
-    let allowed = [without_sessions(&trees[acknowledged]), without_sessions(next)];
+    let allowed = [&trees[acknowledged], next];
     for changes in 0.. {
         let first = disk.after(Crash::Process);
         first.fail_after(changes);
@@ -104,7 +103,7 @@ fn check(disk: &Arc<FakeDisk>, trees: &[Tree], acknowledged: usize, context: &st
         let second = first.after(crash);
         let keeper = open(&second, LIMITS).unwrap_or_else(|e| panic!("{context}/{changes}: {e}"));
         let tree = keeper.read(Tree::clone);
-        assert!(allowed.contains(&tree), "{context}, then {changes}: {tree:?}");
+        assert!(allowed.contains(&&tree), "{context}, then {changes}: {tree:?}");
         // Whichever of both it is, once it was told it stays.
         if let Some(told) = opened {
             assert_eq!(told, tree, "{context}/{changes}");

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use ottla_fake::{Crash, FakeDisk};
 use ottla_keeper::{
-    ANY_VERSION, DirectoryId, Keeper, Limits, Op, OpenError, ProposeError, Reply, Request, Tree,
-    Voter,
+    ANY_VERSION, DirectoryId, Limits, Op, OpenError, ProposeError, Reply, Request, Tree, Voter,
 };
 use ottla_runtime::Disk;
 use ottla_runtime::disk::{OpenMode, read_file};
 
-use super::{DIR, FixedClock, VOTER, open, open_session, without_sessions};
+use super::{DIR, VOTER, open, open_as, open_session, propose, propose_all};
 
 fn path(name: &str) -> PathBuf {
     Path::new(DIR).join(name)
@@ -28,7 +27,7 @@ fn written(nodes: usize, limits: Limits) -> (Arc<FakeDisk>, Vec<Tree>) {
     let session = open_session(&keeper);
     let mut trees = Vec::new();
     for node in 0..nodes {
-        keeper.propose(session, write(&format!("/{node}"))).unwrap().result.unwrap();
+        propose(&keeper, session, write(&format!("/{node}"))).unwrap().result.unwrap();
         trees.push(keeper.read(Tree::clone));
     }
     (disk.after(Crash::Process), trees)
@@ -57,10 +56,10 @@ fn a_torn_tail_is_cut_and_the_log_goes_on() {
         let torn = disk.after(Crash::Process);
         torn.open(&path("log"), OpenMode::ReadWrite).unwrap().set_len(cut as u64).unwrap();
         let keeper = open(&torn, Limits::default()).unwrap();
-        assert_eq!(keeper.read(Tree::clone), without_sessions(&trees[1]), "cut at {cut}");
+        assert_eq!(keeper.read(Tree::clone), trees[1], "cut at {cut}");
         let session = open_session(&keeper);
-        keeper.propose(session, write("/again")).unwrap().result.unwrap();
-        let expected = without_sessions(&keeper.read(Tree::clone));
+        propose(&keeper, session, write("/again")).unwrap().result.unwrap();
+        let expected = keeper.read(Tree::clone);
 
         let again = open(&torn.after(Crash::Process), Limits::default()).unwrap();
         assert_eq!(again.read(Tree::clone), expected, "cut at {cut}");
@@ -89,7 +88,7 @@ fn a_damaged_record_before_a_valid_one_is_an_error_that_names_it() {
         let damaged = disk.after(Crash::Process);
         damaged.flip_bit(path("log"), at);
         let keeper = open(&damaged, Limits::default()).unwrap();
-        assert_eq!(keeper.read(Tree::clone), without_sessions(&trees[1]), "bit in byte {at}");
+        assert_eq!(keeper.read(Tree::clone), trees[1], "bit in byte {at}");
     }
 }
 
@@ -126,10 +125,8 @@ fn damage_elsewhere_is_an_error_that_names_the_file() {
 fn a_directory_belongs_to_one_voter_and_one_process() {
     let (disk, _) = written(1, Limits::default());
     for other in [Voter { id: 2, ..VOTER }, Voter { directory: DirectoryId([8; 16]), ..VOTER }] {
-        let clock = Arc::new(FixedClock);
         let copy = disk.after(Crash::Process);
-        let opened = Keeper::open(copy, Path::new(DIR), other, clock, Limits::default());
-        match opened {
+        match open_as(other, &copy, Limits::default()) {
             Err(OpenError::OtherVoter { voters, .. }) => assert_eq!(voters, [VOTER]),
             opened => panic!("{opened:?}"),
         }
@@ -145,16 +142,16 @@ fn requests_share_one_flush_and_fail_each_on_its_own() {
     let session = open_session(&keeper);
     // One write and one sync.
     disk.fail_after(2);
-    let requests = ["/a", "/a", "/b"].map(|path| (session, write(path)));
-    let outcomes = keeper.propose_all(requests.to_vec()).unwrap();
+    let requests = ["/a", "/a", "/b"].map(write).to_vec();
+    let outcomes = propose_all(&keeper, session, requests).unwrap();
     let done: Vec<bool> = outcomes.iter().map(|outcome| outcome.result.is_ok()).collect();
     assert_eq!(done, [true, false, true]);
     let zxids: Vec<i64> = outcomes.iter().map(|outcome| outcome.zxid).collect();
-    assert_eq!(zxids, [session.0 + 1, session.0 + 2, session.0 + 3]);
+    assert_eq!(zxids, [1, 2, 3].map(|n| session.attachment + n));
 
     // The disk is gone now: the keeper stops for good, but can be looked at.
     for _ in 0..2 {
-        let refused = keeper.propose(session, write("/c"));
+        let refused = propose(&keeper, session, write("/c"));
         assert!(matches!(refused, Err(ProposeError::Stopped { .. })), "{refused:?}");
     }
     assert!(keeper.read(|tree| tree.exists("/b")).is_some());
@@ -168,7 +165,7 @@ fn what_would_exceed_a_limit_is_refused_and_deleting_is_not() {
     let session = open_session(&keeper);
     let mut created = 0;
     let refused = loop {
-        match keeper.propose(session, write(&format!("/{created}"))) {
+        match propose(&keeper, session, write(&format!("/{created}"))) {
             Ok(_) => created += 1,
             Err(error) => break error,
         }
@@ -176,11 +173,11 @@ fn what_would_exceed_a_limit_is_refused_and_deleting_is_not() {
     assert_eq!(refused, ProposeError::TreeFull { limit: 4096 });
     assert!(created > 4 && keeper.read(Tree::bytes) <= 4096);
     let delete = Request::Write(vec![Op::delete("/0", ANY_VERSION)]);
-    let deleted = keeper.propose(session, delete).unwrap().result.unwrap();
+    let deleted = propose(&keeper, session, delete).unwrap().result.unwrap();
     assert!(matches!(deleted, Reply::Written(_)));
-    keeper.propose(session, write("/0")).unwrap().result.unwrap();
+    propose(&keeper, session, write("/0")).unwrap().result.unwrap();
 
     let large = Request::Write(vec![Op::set("/0", vec![0; 1000], ANY_VERSION)]);
-    let refused = keeper.propose(session, large);
+    let refused = propose(&keeper, session, large);
     assert_eq!(refused, Err(ProposeError::TooLarge { limit: 1000 }));
 }

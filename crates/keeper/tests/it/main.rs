@@ -4,18 +4,19 @@ mod codec;
 mod crash;
 mod files;
 mod model;
+mod quorum;
 mod rules;
+mod three;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_fake::FakeDisk;
+use ottla_fake::{FakeDisk, FakeNetwork, FakeRandom};
 use ottla_keeper::{
-    Command, DirectoryId, Keeper, Limits, OpenError, Outcome, Reply, Request, SessionId, Tree,
-    Voter,
+    Caller, Command, DirectoryId, Keeper, Limits, OpenError, Options, Outcome, Password,
+    ProposeError, Reply, Request, Timing, Tree, Voter,
 };
-use ottla_runtime::Clock;
+use ottla_runtime::{Clock, World};
 
 const DIR: &str = "/data/keeper";
 const VOTER: Voter = Voter { id: 1, directory: DirectoryId([7; 16]) };
@@ -33,31 +34,50 @@ impl Clock for FixedClock {
     }
 }
 
+const OPEN: Request = Request::OpenSession { timeout_ms: 6_000, password: Password([9; 16]) };
+
 fn open(disk: &Arc<FakeDisk>, limits: Limits) -> Result<Keeper, OpenError> {
-    Keeper::open(disk.clone(), Path::new(DIR), VOTER, Arc::new(FixedClock), limits)
+    open_as(VOTER, disk, limits)
 }
 
-fn open_session(keeper: &Keeper) -> SessionId {
-    let outcome = keeper.propose(SessionId::NONE, Request::OpenSession).unwrap();
-    session_of(&outcome)
+fn open_as(voter: Voter, disk: &Arc<FakeDisk>, limits: Limits) -> Result<Keeper, OpenError> {
+    let world = World {
+        clock: Arc::new(FixedClock),
+        disk: disk.clone(),
+        network: FakeNetwork::new(0, Duration::ZERO).host(1),
+        random: Arc::new(FakeRandom::new(0)),
+    };
+    let (dir, timing) = (DIR.into(), Timing::default());
+    Keeper::open(&world, &Options { dir, voter, founders: vec![voter], limits, timing })
 }
 
-fn session_of(outcome: &Outcome) -> SessionId {
+/// Proposes requests of a caller to a keeper that is alone.
+fn propose_all(
+    keeper: &Keeper,
+    caller: Caller,
+    requests: Vec<Request>,
+) -> Result<Vec<Outcome>, ProposeError> {
+    let command = |request| Command { caller, request };
+    let mut proposed = keeper.propose(requests.into_iter().map(command).collect())?;
+    keeper.step();
+    proposed.now().expect("a keeper that is alone answers at once")
+}
+
+fn propose(keeper: &Keeper, caller: Caller, request: Request) -> Result<Outcome, ProposeError> {
+    Ok(propose_all(keeper, caller, vec![request])?.remove(0))
+}
+
+fn open_session(keeper: &Keeper) -> Caller {
+    session_of(&propose(keeper, Caller::default(), OPEN).unwrap())
+}
+
+fn session_of(outcome: &Outcome) -> Caller {
     match outcome.result {
-        Ok(Reply::SessionOpened(session)) => session,
+        Ok(Reply::SessionOpened(session)) => Caller { session, attachment: outcome.zxid },
         ref other => panic!("no session: {other:?}"),
     }
 }
 
-fn apply(tree: &mut Tree, session: SessionId, request: Request) -> Outcome {
-    tree.apply(&Command { time_ms: NOW_MS, session, request })
-}
-
-/// The tree as the next open leaves it: without the sessions of this one.
-fn without_sessions(tree: &Tree) -> Tree {
-    let mut tree = tree.clone();
-    for session in tree.clone().sessions() {
-        apply(&mut tree, session, Request::CloseSession).result.unwrap();
-    }
-    tree
+fn apply(tree: &mut Tree, caller: Caller, request: Request) -> Outcome {
+    tree.apply(NOW_MS, &Command { caller, request })
 }

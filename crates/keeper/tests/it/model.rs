@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use ottla_keeper::machine::{decode_tree, encode_tree};
 use ottla_keeper::{
-    ANY_VERSION, Command, CreateMode, Error, Failure, Op, Reply, Request, SessionId, Stat, Tree,
-    Written,
+    ANY_VERSION, Caller, Command, CreateMode, Error, Failure, Op, Password, Reply, Request,
+    SessionId, Stat, Tree, Written,
 };
 use proptest::prelude::*;
+
+const TIMEOUT_MS: u32 = 4_000;
 
 #[derive(Clone)]
 struct ModelNode {
@@ -20,13 +22,14 @@ struct ModelNode {
 #[derive(Clone)]
 struct Model {
     nodes: BTreeMap<String, ModelNode>,
-    sessions: Vec<i64>,
+    /// Each with the change that attached it last, and its password.
+    sessions: BTreeMap<i64, (i64, Password)>,
     zxid: i64,
 }
 
 impl Model {
     fn new() -> Self {
-        let mut model = Self { nodes: BTreeMap::new(), sessions: Vec::new(), zxid: 0 };
+        let mut model = Self { nodes: BTreeMap::new(), sessions: BTreeMap::new(), zxid: 0 };
         for path in ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"] {
             model.put(path, None, SessionId::NONE, 0);
             if path != "/" {
@@ -129,20 +132,31 @@ impl Model {
         }
     }
 
-    fn apply(&mut self, command: &Command) -> Result<Reply, Failure> {
-        self.zxid += 1;
-        let session = command.session;
+    fn apply(&mut self, time_ms: i64, command: &Command) -> Result<Reply, Failure> {
+        let Caller { session, attachment } = command.caller;
         let failure = |op, error| Failure { op, error };
-        if command.request != Request::OpenSession && !self.sessions.contains(&session.0) {
-            return Err(failure(0, Error::SessionExpired));
+        if command.request == Request::Sync {
+            return Ok(Reply::Synced);
         }
+        self.zxid += 1;
+        if let Request::OpenSession { password, .. } = command.request {
+            self.sessions.insert(self.zxid, (self.zxid, password));
+            return Ok(Reply::SessionOpened(SessionId(self.zxid)));
+        }
+        let Some((attached, known)) = self.sessions.get_mut(&session.0) else {
+            return Err(failure(0, Error::SessionExpired));
+        };
         match &command.request {
-            Request::OpenSession => {
-                self.sessions.push(self.zxid);
-                Ok(Reply::SessionOpened(SessionId(self.zxid)))
+            Request::Attach { password } if password != known => {
+                Err(failure(0, Error::SessionExpired))
             }
+            Request::Attach { .. } => {
+                *attached = self.zxid;
+                Ok(Reply::Attached { timeout_ms: TIMEOUT_MS })
+            }
+            _ if *attached != attachment => Err(failure(0, Error::SessionMoved)),
             Request::CloseSession => {
-                self.sessions.retain(|id| *id != session.0);
+                self.sessions.remove(&session.0);
                 let owned = self.nodes.iter().filter(|(_, n)| n.stat.ephemeral_owner == session);
                 for path in owned.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
                     self.delete(&path);
@@ -153,12 +167,13 @@ impl Model {
                 let mut copy = self.clone();
                 let mut written = Vec::new();
                 for (index, op) in ops.iter().enumerate() {
-                    let done = copy.op(op, session, command.time_ms);
+                    let done = copy.op(op, session, time_ms);
                     written.push(done.map_err(|error| failure(index, error))?);
                 }
                 *self = copy;
                 Ok(Reply::Written(written))
             }
+            Request::OpenSession { .. } | Request::Sync => unreachable!("answered above"),
         }
     }
 
@@ -170,7 +185,8 @@ impl Model {
             let children: Vec<&str> = tree.children(path).unwrap().collect();
             prop_assert_eq!(children, self.children(path), "{}", path);
         }
-        prop_assert!(tree.sessions().map(|s| s.0).eq(self.sessions.iter().copied()));
+        let sessions = self.sessions.iter().map(|(&id, &(at, _))| (id, at));
+        prop_assert!(tree.sessions().map(|s| (s.session.0, s.attachment)).eq(sessions));
         prop_assert_eq!(tree.last_zxid(), self.zxid);
         Ok(())
     }
@@ -210,33 +226,45 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn password() -> impl Strategy<Value = Password> {
+    prop::sample::select(vec![Password([1; 16]), Password([2; 16])])
+}
+
 pub(super) fn command() -> impl Strategy<Value = Command> {
+    let opening = password().prop_map(open);
     let request = prop_oneof![
-        1 => Just(Request::OpenSession),
+        1 => opening,
+        1 => password().prop_map(|password| Request::Attach { password }),
         1 => Just(Request::CloseSession),
-        12 => prop::collection::vec(op(), 1..5).prop_map(Request::Write),
+        1 => Just(Request::Sync),
+        24 => prop::collection::vec(op(), 1..5).prop_map(Request::Write),
     ];
-    (0..5_000i64, 1..4i64, request).prop_map(|(time_ms, session, request)| Command {
-        time_ms,
-        session: SessionId(session),
+    // Mostly as it was opened, for that is the zxid that is its id.
+    let caller = (1..4i64, prop_oneof![8 => Just(0), 1 => 1..60i64]);
+    (caller, request).prop_map(|((session, later), request)| Command {
+        caller: Caller { session: SessionId(session), attachment: session.max(later) },
         request,
     })
+}
+
+fn open(password: Password) -> Request {
+    Request::OpenSession { timeout_ms: TIMEOUT_MS, password }
 }
 
 proptest! {
     #[test]
     fn the_tree_does_what_the_model_does(
-        commands in prop::collection::vec(command(), 1..60),
+        commands in prop::collection::vec((0..5_000i64, command()), 1..60),
     ) {
         let (mut tree, mut model) = (Tree::new(), Model::new());
-        for _ in 0..2 {
-            let opening =
-                Command { time_ms: 0, session: SessionId::NONE, request: Request::OpenSession };
-            prop_assert_eq!(tree.apply(&opening).result, model.apply(&opening));
+        for byte in [1, 2] {
+            let request = open(Password([byte; 16]));
+            let opening = Command { caller: Caller::default(), request };
+            prop_assert_eq!(tree.apply(0, &opening).result, model.apply(0, &opening));
         }
-        for command in &commands {
-            let outcome = tree.apply(command);
-            prop_assert_eq!(outcome.result, model.apply(command), "{:?}", command);
+        for (time_ms, command) in &commands {
+            let outcome = tree.apply(*time_ms, command);
+            prop_assert_eq!(outcome.result, model.apply(*time_ms, command), "{:?}", command);
             model.check(&tree)?;
         }
         // A tree that was decoded goes on as the one that was encoded; equality has its estimate

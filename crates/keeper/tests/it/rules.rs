@@ -1,21 +1,22 @@
 //! ZooKeeper's rules, one table per rule.
 
 use ottla_keeper::{
-    ANY_VERSION, CreateMode, Error, Failure, Op, Reply, Request, SessionId, Stat, Tree, Written,
+    ANY_VERSION, Caller, CreateMode, Error, Failure, Op, Reply, Request, SessionId, Stat, Tree,
+    Written,
 };
 
-use super::{NOW_MS, apply, session_of};
+use super::{NOW_MS, OPEN, apply, session_of};
 
 /// A tree with one session.
 struct World {
     tree: Tree,
-    session: SessionId,
+    session: Caller,
 }
 
 impl World {
     fn new() -> Self {
         let mut tree = Tree::new();
-        let session = session_of(&apply(&mut tree, SessionId::NONE, Request::OpenSession));
+        let session = session_of(&apply(&mut tree, Caller::default(), OPEN));
         Self { tree, session }
     }
 
@@ -188,13 +189,13 @@ fn a_multi_does_all_or_nothing_under_one_zxid() {
 #[test]
 fn a_session_takes_its_ephemeral_nodes_with_it() {
     let mut world = World::new();
-    let other = session_of(&apply(&mut world.tree, SessionId::NONE, Request::OpenSession));
+    let other = session_of(&apply(&mut world.tree, Caller::default(), OPEN));
     assert_ne!(other, world.session);
     world.create("/p");
     world.one(ephemeral("/p/mine")).unwrap();
     world.one(Op::create_as("/p/seq_", None, CreateMode::EphemeralSequential)).unwrap();
     apply(&mut world.tree, other, Request::Write(vec![ephemeral("/p/theirs")])).result.unwrap();
-    assert_eq!(world.stat("/p/mine").ephemeral_owner, world.session);
+    assert_eq!(world.stat("/p/mine").ephemeral_owner, world.session.session);
 
     apply(&mut world.tree, world.session, Request::CloseSession).result.unwrap();
     assert_eq!(world.children("/p"), ["theirs"]);

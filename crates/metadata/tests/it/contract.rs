@@ -2,12 +2,15 @@
 
 use ottla_metadata::tree::{ANY_VERSION, CreateMode, Error, Failure, Op, TreeError, Written};
 
+use ottla_keeper::Password;
+
 use super::{Node, run, session};
 
 #[test]
 fn single_calls() {
     run(async {
-        let tree = Node::new().tree;
+        let node = Node::new().await;
+        let tree = &node.tree;
         assert_eq!(tree.get("/a").await, Ok(None));
         assert_eq!(tree.children("/a").await, Ok(None));
         tree.create("/a", None).await.unwrap();
@@ -31,7 +34,8 @@ fn single_calls() {
 #[test]
 fn a_multi_is_all_or_nothing_and_several_are_each_on_their_own() {
     run(async {
-        let tree = Node::new().tree;
+        let node = Node::new().await;
+        let tree = &node.tree;
         let results = tree
             .multi_all(vec![
                 vec![Op::create("/a", None), Op::check("/a", 0)],
@@ -55,7 +59,8 @@ fn a_multi_is_all_or_nothing_and_several_are_each_on_their_own() {
 #[test]
 fn calls_take_effect_in_the_order_in_which_they_are_made() {
     run(async {
-        let tree = Node::new().tree;
+        let node = Node::new().await;
+        let tree = &node.tree;
         let create = tree.multi_all(vec![vec![Op::create("/a", None)]]);
         let set = tree.multi_all(vec![vec![Op::set("/a", b"x".to_vec(), 0)]]);
         let delete = tree.multi_all(vec![vec![Op::delete("/a", 1)]]);
@@ -69,12 +74,9 @@ fn calls_take_effect_in_the_order_in_which_they_are_made() {
 #[test]
 fn an_ephemeral_node_belongs_to_its_session() {
     run(async {
-        let node = Node::new();
-        let other = ottla_metadata::BuiltIn::connect(
-            node.keeper.clone(),
-            ottla_runtime::Spawner::current(),
-        )
-        .unwrap();
+        let node = Node::new().await;
+        let other =
+            ottla_metadata::BuiltIn::connect(node.keeper.clone(), Password([2; 16])).await.unwrap();
         let op = Op::create_as("/e", None, CreateMode::Ephemeral);
         let other_tree: &dyn ottla_metadata::Tree = &other;
         other_tree.multi(vec![op]).await.unwrap();
@@ -82,18 +84,18 @@ fn an_ephemeral_node_belongs_to_its_session() {
         assert_eq!(owner, other_tree.session());
         assert_ne!(owner, node.tree.session());
 
-        other.close().unwrap();
+        other.close().await.unwrap();
         assert_eq!(node.tree.exists("/e").await, Ok(None));
         let expired = other_tree.create("/x", None).await.unwrap_err();
         assert!(expired.is(Error::SessionExpired), "{expired:?}");
-        assert_ne!(session(&node.keeper).session(), owner);
+        assert_ne!(session(&node.keeper).await.session(), owner);
     });
 }
 
 #[test]
 fn a_disk_that_fails_makes_the_tree_unavailable() {
     run(async {
-        let node = Node::new();
+        let node = Node::new().await;
         node.disk.fail_after(0);
         let failed = node.tree.create("/a", None).await;
         assert!(matches!(failed, Err(TreeError::Unavailable { .. })), "{failed:?}");
@@ -104,7 +106,8 @@ fn a_disk_that_fails_makes_the_tree_unavailable() {
 #[test]
 fn what_is_too_large_is_refused() {
     run(async {
-        let tree = Node::new().tree;
+        let node = Node::new().await;
+        let tree = &node.tree;
         let refused = tree.create("/a", Some(vec![0; 17 << 20])).await;
         assert!(matches!(refused, Err(TreeError::TooLarge { .. })), "{refused:?}");
         tree.create("/a", None).await.unwrap();

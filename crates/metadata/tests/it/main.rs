@@ -7,17 +7,16 @@ mod operations;
 mod topics;
 mod znodes;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_fake::{Crash, FakeDisk};
-use ottla_keeper::{DirectoryId, Keeper, Limits, Voter};
+use ottla_fake::{Crash, FakeDisk, FakeNetwork, FakeRandom};
+use ottla_keeper::{DirectoryId, Keeper, Limits, Options, Password, Timing, Voter};
 use ottla_metadata::admin::{self, Controller, Election};
 use ottla_metadata::znodes::{BrokerRegistration, Endpoint, SecurityProtocol};
 use ottla_metadata::{BuiltIn, Tree};
 use ottla_record::{BrokerId, Uuid};
-use ottla_runtime::{Clock, Spawner};
+use ottla_runtime::{Clock, Spawner, Task, World};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 const ME: BrokerId = BrokerId(1);
@@ -39,26 +38,35 @@ struct Node {
     disk: Arc<FakeDisk>,
     keeper: Arc<Keeper>,
     tree: Arc<dyn Tree>,
+    _driver: Task<()>,
 }
 
 impl Node {
-    fn new() -> Self {
-        Self::on(FakeDisk::with_dir("/data"))
+    async fn new() -> Self {
+        Self::on(FakeDisk::with_dir("/data")).await
     }
 
-    fn on(disk: Arc<FakeDisk>) -> Self {
+    async fn on(disk: Arc<FakeDisk>) -> Self {
         let voter = Voter { id: 1, directory: DirectoryId([7; 16]) };
-        let dir = Path::new("/data/keeper");
-        let clock = Arc::new(FixedClock);
-        let keeper = Keeper::open(disk.clone(), dir, voter, clock, Limits::default()).unwrap();
-        let keeper = Arc::new(keeper);
-        let tree = session(&keeper);
-        Self { disk, keeper, tree }
+        let world = World {
+            clock: Arc::new(FixedClock),
+            disk: disk.clone(),
+            network: FakeNetwork::new(0, Duration::ZERO).host(1),
+            random: Arc::new(FakeRandom::new(0)),
+        };
+        let (dir, founders) = ("/data/keeper".into(), vec![voter]);
+        let (limits, timing) = (Limits::default(), Timing::default());
+        let options = Options { dir, voter, founders, limits, timing };
+        let keeper = Arc::new(Keeper::open(&world, &options).unwrap());
+        let driver = Spawner::current().spawn(keeper.clone().drive());
+        BuiltIn::end_former_sessions(&keeper).await.unwrap();
+        let tree = session(&keeper).await;
+        Self { disk, keeper, tree, _driver: driver }
     }
 
     /// A node whose broker has started.
     async fn started() -> Self {
-        let node = Self::new();
+        let node = Self::new().await;
         node.start().await;
         node
     }
@@ -77,8 +85,8 @@ impl Node {
     }
 
     /// The node after its process was killed and started again.
-    fn restarted(&self) -> Self {
-        Self::on(self.disk.after(Crash::Process))
+    async fn restarted(&self) -> Self {
+        Self::on(self.disk.after(Crash::Process)).await
     }
 
     fn text(&self, path: &str) -> String {
@@ -99,8 +107,8 @@ impl Node {
 }
 
 /// A new session with a keeper.
-fn session(keeper: &Arc<Keeper>) -> Arc<dyn Tree> {
-    Arc::new(BuiltIn::connect(keeper.clone(), Spawner::current()).unwrap())
+async fn session(keeper: &Arc<Keeper>) -> Arc<dyn Tree> {
+    Arc::new(BuiltIn::connect(keeper.clone(), Password([1; 16])).await.unwrap())
 }
 
 fn registration() -> BrokerRegistration {

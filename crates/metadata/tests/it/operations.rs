@@ -8,12 +8,12 @@ use ottla_metadata::znodes::TOP_LEVEL;
 use ottla_record::{BrokerId, Uuid};
 
 use super::topics::new_topic;
-use super::{ME, NOW_MS, Node, registration, run, session};
+use super::{BuiltIn, ME, NOW_MS, Node, registration, run, session};
 
 #[test]
 fn a_start_makes_what_is_missing_and_keeps_what_is_there() {
     run(async {
-        let node = Node::new();
+        let node = Node::new().await;
         for _ in 0..2 {
             admin::create_top_level_paths(&*node.tree).await.unwrap();
             assert!(TOP_LEVEL.iter().all(|path| node.exists(path)));
@@ -43,7 +43,7 @@ fn the_broker_epoch_is_the_czxid_of_the_registration() {
         // A retry in the same session finds its own registration.
         let again = admin::register_broker(&*node.tree, ME, &registration()).await;
         assert_eq!(again, Ok(czxid));
-        let other = session(&node.keeper);
+        let other = session(&node.keeper).await;
         let refused = admin::register_broker(&*other, ME, &registration()).await;
         assert_eq!(refused, Err(RegisterError::IdInUse(ME)));
         let second = admin::register_broker(&*other, BrokerId(2), &registration()).await.unwrap();
@@ -62,7 +62,8 @@ fn one_broker_is_elected_and_counts_the_epoch_on() {
         assert!(node.text("/controller").starts_with(r#"{"version":2,"brokerid":1,"#));
         // The answer was lost: the same session has still won, in the same epoch.
         assert_eq!(node.elected().await.epoch(), 1);
-        let other = Controller::elect(session(&node.keeper), BrokerId(2), NOW_MS).await.unwrap();
+        let other =
+            Controller::elect(session(&node.keeper).await, BrokerId(2), NOW_MS).await.unwrap();
         assert!(matches!(other, Election::Lost(ME)), "{other:?}");
         assert!(other.won().is_none());
 
@@ -79,7 +80,7 @@ fn a_controller_that_was_deposed_writes_nothing() {
         let old = node.elected().await;
         // Its znode goes as if its session had expired on the other side of a partition.
         node.tree.delete("/controller", 0).await.unwrap();
-        let tree = session(&node.keeper);
+        let tree = session(&node.keeper).await;
         let new = Controller::elect(tree, BrokerId(2), NOW_MS).await.unwrap().won().unwrap();
         assert_eq!(new.epoch(), 2);
 
@@ -99,8 +100,7 @@ fn an_expired_session_is_told_and_nothing_is_tried_for_ever() {
     run(async {
         let node = Node::started().await;
         let controller = node.elected().await;
-        let close = ottla_keeper::Request::CloseSession;
-        node.keeper.propose(node.tree.session(), close).unwrap().result.unwrap();
+        BuiltIn::end_former_sessions(&node.keeper).await.unwrap();
         let is_expired = |error: &AdminError| matches!(error, AdminError::Tree(error) if error.is(Error::SessionExpired));
         match controller.create_topic(&new_topic("t", 1), &[ME]).await {
             Err(CreateTopicError::Admin(error)) if is_expired(&error) => {}
@@ -119,7 +119,7 @@ fn no_producer_id_is_in_two_blocks() {
         let node = Node::started().await;
         let block = admin::allocate_producer_ids(&*node.tree, ME).await.unwrap();
         assert_eq!((block.first.0, block.last.0), (0, 999));
-        let node = node.restarted();
+        let node = node.restarted().await;
         let block = admin::allocate_producer_ids(&*node.tree, ME).await.unwrap();
         assert_eq!((block.first.0, block.last.0), (1000, 1999));
         assert_eq!(
@@ -139,14 +139,14 @@ fn no_producer_id_is_in_two_blocks() {
 #[test]
 fn a_restart_keeps_all_but_the_ephemeral_nodes() {
     run(async {
-        let node = Node::new();
+        let node = Node::new().await;
         let first_epoch = node.start().await;
         let controller = node.elected().await;
         controller.create_topic(&new_topic("t", 2), &[ME]).await.unwrap();
         let before = admin::load(&*node.tree).await.unwrap();
         assert_eq!(before.broker(ME).unwrap().epoch, first_epoch);
 
-        let node = node.restarted();
+        let node = node.restarted().await;
         assert!(!node.exists("/brokers/ids/1") && !node.exists("/controller"));
         let second_epoch = node.start().await;
         assert!(second_epoch > first_epoch);

@@ -137,7 +137,7 @@ fn a_deletion_is_marked_then_completed_across_a_restart() {
         let exists = controller.create_topic(&new_topic("t", 1), &[ME]).await;
         assert_eq!(exists, Err(CreateTopicError::Exists));
 
-        let node = node.restarted();
+        let node = node.restarted().await;
         node.start().await;
         let controller = node.elected().await;
         assert_eq!(controller.marked_for_deletion().await.unwrap(), ["t"]);
@@ -165,7 +165,7 @@ fn a_crash_amid_a_large_creation_is_completed_by_the_next_controller() {
             let controller = node.elected().await;
             node.disk.fail_after(changes);
             let created = controller.create_topic(&new_topic("t", partitions), &[ME]).await;
-            let after = Node::on(node.disk.after(Crash::Power { seed: changes }));
+            let after = Node::on(node.disk.after(Crash::Power { seed: changes })).await;
             after.start().await;
             let controller = after.elected().await;
             let found = admin::load_topic(&*after.tree, "t").await.unwrap();

@@ -1,0 +1,406 @@
+//! The voter at work: what came in is put before Raft, what Raft wants is done, in one order.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::sync::oneshot;
+
+use super::keeper::{Limits, ProposeError};
+use super::peers::Peers;
+use super::storage::Storage;
+use crate::machine::quorum::{Batch, Effects, Entry, Letter, LogId, Member, VoterId};
+use crate::machine::{Origin, Outcome, Tree, decode_proposals, encode_proposal};
+
+/// What became of a proposal.
+pub(super) type Answer = Result<Vec<Outcome>, ProposeError>;
+
+/// What comes to a voter from outside.
+pub(super) enum Input {
+    /// A client's commands, encoded.
+    Commands(Vec<u8>, oneshot::Sender<Answer>),
+    /// Another voter's letter.
+    Letter(VoterId, Letter),
+    /// A connection with another voter has ended, and letters with it.
+    Disconnected(VoterId),
+}
+
+/// The voter with its directory, and the clients that wait for it.
+pub(super) struct Core {
+    id: VoterId,
+    member: Member,
+    storage: Storage,
+    waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
+    /// The number of the next proposal.
+    number: u64,
+    /// The leader, and its term, that those who wait have proposed to.
+    tenure: Option<(VoterId, u64)>,
+    /// Those who get this voter's snapshot.
+    lagging: BTreeMap<VoterId, Progress>,
+    /// Why nothing more may be written.
+    stopped: Option<Arc<str>>,
+}
+
+/// What a round found in the world.
+pub(super) struct Round<'a> {
+    pub(super) now: Duration,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub(super) time_ms: i64,
+    pub(super) tree: &'a RwLock<Tree>,
+    pub(super) limits: &'a Limits,
+    pub(super) peers: &'a Peers,
+}
+
+/// After so long without an answer, a part of a snapshot is sent again.
+const PART_AGAIN: Duration = Duration::from_secs(1);
+
+/// How far another voter is with this one's snapshot.
+#[derive(Clone, Copy)]
+struct Progress {
+    last: LogId,
+    offset: u64,
+    sent: Duration,
+}
+
+/// Proposals share an entry, or a letter to the leader, up to about so many bytes.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Proposals of one round, on their way into the log or to the leader.
+#[derive(Default)]
+struct Gathered {
+    batches: Vec<Vec<u8>>,
+    /// The first of the own ones among them.
+    first: Option<u64>,
+}
+
+impl Gathered {
+    /// Where the next proposals go, which are `bytes` long.
+    fn batch(&mut self, bytes: usize) -> &mut Vec<u8> {
+        let is_room = self.batches.last().is_some_and(|batch| batch.len() + bytes <= BATCH_BYTES);
+        if !is_room {
+            self.batches.push(Vec::new());
+        }
+        self.batches.last_mut().expect("one was put there")
+    }
+}
+
+impl Core {
+    /// `number` is where the numbers of proposals begin: one that was not used before.
+    pub(super) fn new(id: VoterId, member: Member, storage: Storage, number: u64) -> Self {
+        Self {
+            id,
+            member,
+            storage,
+            waiting: BTreeMap::new(),
+            number,
+            tenure: None,
+            lagging: BTreeMap::new(),
+            stopped: None,
+        }
+    }
+
+    /// When there is something to do even if nothing comes in.
+    pub(super) fn deadline(&self) -> Duration {
+        if self.stopped.is_some() { Duration::MAX } else { self.member.deadline() }
+    }
+
+    /// Why it does nothing any more.
+    pub(super) fn stopped(&self) -> Option<&Arc<str>> {
+        self.stopped.as_ref()
+    }
+
+    /// Does what is due, and returns what is to be sent. Blocks on the disk.
+    pub(super) fn round(
+        &mut self,
+        inputs: Vec<Input>,
+        round: &Round<'_>,
+    ) -> Vec<(VoterId, Letter)> {
+        if let Some(reason) = &self.stopped {
+            for input in inputs {
+                if let Input::Commands(_, answer) = input {
+                    let _ = answer.send(Err(ProposeError::Stopped { reason: Arc::clone(reason) }));
+                }
+            }
+            return Vec::new();
+        }
+        let mut letters = Vec::new();
+        match self.try_round(inputs, round, &mut letters) {
+            Ok(()) => letters,
+            Err(error) => {
+                self.stop(&error);
+                // What was not made durable must not be told.
+                Vec::new()
+            }
+        }
+    }
+
+    fn try_round(
+        &mut self,
+        inputs: Vec<Input>,
+        round: &Round<'_>,
+        letters: &mut Vec<(VoterId, Letter)>,
+    ) -> io::Result<()> {
+        let now = round.now;
+        self.note_tenure(now);
+        let mut gathered = Gathered::default();
+        for input in inputs {
+            match input {
+                Input::Commands(commands, answer) => {
+                    self.gather(round, &commands, answer, &mut gathered)
+                }
+                Input::Letter(from, letter) => {
+                    self.open_letter(round, (from, letter), &mut gathered, letters)?;
+                }
+                Input::Disconnected(voter) => {
+                    // Proposals that were under way to the leader, or its refusals, may be lost.
+                    if self.tenure.is_some_and(|(leader, _)| leader == voter) {
+                        self.give_up();
+                    }
+                }
+            }
+        }
+        self.propose(round, gathered, letters);
+        self.member.tick(now);
+
+        let Effects { hard_state, append, messages, lagging, committed } = self.member.effects(now);
+        self.storage.write(hard_state, append.as_ref())?;
+        let messages = messages.into_iter();
+        letters.extend(messages.map(|(to, message)| (to, Letter::Raft(message))));
+        self.apply(round.tree, &committed)?;
+        self.note_tenure(now);
+        for voter in lagging {
+            self.send_snapshot(now, voter, letters)?;
+        }
+        if self.storage.is_snapshot_due(round.limits.log_bytes) {
+            let member = &self.member;
+            let last = self.storage.compact(&round.tree.read(), |last| member.entries_behind(last));
+            self.member.note_snapshot(last?);
+        }
+        Ok(())
+    }
+
+    /// Those who wait for a leader that is none any more will never learn what became of it.
+    fn note_tenure(&mut self, now: Duration) {
+        let tenure = self.member.leader(now).map(|leader| (leader, self.member.term()));
+        if tenure != self.tenure {
+            self.tenure = tenure;
+            self.give_up();
+        }
+    }
+
+    fn give_up(&mut self) {
+        for answer in std::mem::take(&mut self.waiting).into_values() {
+            let _ = answer.send(Err(ProposeError::LeaderLost));
+        }
+    }
+
+    fn gather(
+        &mut self,
+        round: &Round<'_>,
+        commands: &[u8],
+        answer: oneshot::Sender<Answer>,
+        gathered: &mut Gathered,
+    ) {
+        let is_reached = |(leader, _)| leader == self.id || round.peers.is_connected(leader);
+        if !self.tenure.is_some_and(is_reached) {
+            let _ = answer.send(Err(ProposeError::NoLeader));
+            return;
+        }
+        let origin = Origin { voter: self.id, number: self.number };
+        encode_proposal(origin, commands, gathered.batch(commands.len()));
+        gathered.first.get_or_insert(self.number);
+        self.waiting.insert(self.number, answer);
+        self.number += 1;
+    }
+
+    fn open_letter(
+        &mut self,
+        round: &Round<'_>,
+        (from, letter): (VoterId, Letter),
+        gathered: &mut Gathered,
+        letters: &mut Vec<(VoterId, Letter)>,
+    ) -> io::Result<()> {
+        match letter {
+            Letter::Raft(message) => self
+                .member
+                .receive(round.now, from, message)
+                .map_err(|_| io::Error::other("another voter contradicts what is committed")),
+            Letter::Propose { term, proposals } => {
+                // What is in the log must be readable for everyone: it is looked at before.
+                let Ok(decoded) = decode_proposals(&proposals) else { return Ok(()) };
+                let (Some(first), Some(last)) = (decoded.first(), decoded.last()) else {
+                    return Ok(());
+                };
+                if self.tenure == Some((self.id, term)) {
+                    gathered.batch(proposals.len()).extend_from_slice(&proposals);
+                } else {
+                    let (first, last) = (first.origin.number, last.origin.number);
+                    letters.push((from, Letter::Refused { first, last }));
+                }
+                Ok(())
+            }
+            Letter::Refused { first, last } => {
+                self.refuse(first, last);
+                Ok(())
+            }
+            part @ Letter::Part { .. } => self.take_part(round, from, &part, letters),
+            Letter::Got { term, last, offset } => {
+                self.note_got(round.now, from, (term, last, offset), letters)
+            }
+        }
+    }
+
+    /// Sends the next part of the snapshot to a voter, unless it was sent a moment ago.
+    fn send_snapshot(
+        &mut self,
+        now: Duration,
+        to: VoterId,
+        letters: &mut Vec<(VoterId, Letter)>,
+    ) -> io::Result<()> {
+        let last = self.storage.snapshot();
+        let progress = self.lagging.get(&to).filter(|progress| progress.last == last);
+        let offset = match progress {
+            Some(progress) if now < progress.sent + PART_AGAIN => return Ok(()),
+            progress => progress.map_or(0, |progress| progress.offset),
+        };
+        self.send_part(now, to, offset, letters)
+    }
+
+    fn send_part(
+        &mut self,
+        now: Duration,
+        to: VoterId,
+        offset: u64,
+        letters: &mut Vec<(VoterId, Letter)>,
+    ) -> io::Result<()> {
+        let (term, last) = (self.member.term(), self.storage.snapshot());
+        self.lagging.insert(to, Progress { last, offset, sent: now });
+        let (bytes, is_end) = self.storage.read_part(offset)?;
+        let part = Letter::Part { term, last, offset, is_end, bytes: bytes.into() };
+        letters.push((to, part));
+        Ok(())
+    }
+
+    /// Goes on with what another voter has of this one's snapshot.
+    fn note_got(
+        &mut self,
+        now: Duration,
+        from: VoterId,
+        (term, last, offset): (u64, LogId, u64),
+        letters: &mut Vec<(VoterId, Letter)>,
+    ) -> io::Result<()> {
+        let is_current = term == self.member.term() && last == self.storage.snapshot();
+        if !is_current || !self.member.leads(now) || !self.lagging.contains_key(&from) {
+            return Ok(());
+        }
+        if self.storage.is_whole(offset) {
+            self.lagging.remove(&from);
+            return Ok(());
+        }
+        self.send_part(now, from, offset, letters)
+    }
+
+    /// Takes a part of the leader's snapshot, and the snapshot in the place of tree and log when
+    /// that was the last one.
+    fn take_part(
+        &mut self,
+        round: &Round<'_>,
+        from: VoterId,
+        letter: &Letter,
+        letters: &mut Vec<(VoterId, Letter)>,
+    ) -> io::Result<()> {
+        let &Letter::Part { term, last, offset, is_end, ref bytes } = letter else { return Ok(()) };
+        if !self.member.wants_snapshot(term, last) {
+            return Ok(());
+        }
+        // What a tree takes in memory is more than it takes in a file.
+        let bytes_max = 2 * round.limits.tree_bytes as u64;
+        let mut got = self.storage.take_part(last, offset, bytes, bytes_max)?;
+        if is_end && got == offset + bytes.len() as u64 {
+            let member = &self.member;
+            match self.storage.install(last, |last| member.entries_behind(last))? {
+                Some((tree, voters)) => {
+                    *round.tree.write() = tree;
+                    self.member.install(round.now, (from, term), last, &voters);
+                    // What of the own proposals is in it, it does not tell.
+                    self.give_up();
+                }
+                None => got = 0,
+            }
+        }
+        letters.push((from, Letter::Got { term, last, offset: got }));
+        Ok(())
+    }
+
+    /// Puts proposals into the log, or sends them to who leads.
+    fn propose(
+        &mut self,
+        round: &Round<'_>,
+        gathered: Gathered,
+        letters: &mut Vec<(VoterId, Letter)>,
+    ) {
+        let batches = gathered.batches.into_iter().map(Arc::<[u8]>::from);
+        match self.tenure {
+            Some((leader, term)) if leader != self.id => {
+                letters
+                    .extend(batches.map(|proposals| (leader, Letter::Propose { term, proposals })));
+            }
+            _ if self.member.leads(round.now) => {
+                for proposals in batches {
+                    let batch = Batch { time_ms: round.time_ms, proposals };
+                    self.member.propose(round.now, batch);
+                }
+            }
+            // Its letters of this round have deposed this leader. Other voters learn it from the
+            // term.
+            _ => {
+                let end = self.number;
+                for number in gathered.first.into_iter().flat_map(|first| first..end) {
+                    self.answer(number, Err(ProposeError::NoLeader));
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, tree: &RwLock<Tree>, committed: &[Entry]) -> io::Result<()> {
+        if committed.is_empty() {
+            return Ok(());
+        }
+        let mut tree = tree.write();
+        let mut applied = Vec::new();
+        for entry in committed {
+            applied.extend(self.storage.apply(&mut tree, entry).map_err(io::Error::other)?);
+        }
+        drop(tree);
+        for (origin, outcomes) in applied {
+            if origin.voter == self.id {
+                self.answer(origin.number, Ok(outcomes));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, first: u64, last: u64) {
+        let refused = self.waiting.range(first..=last).map(|(&number, _)| number);
+        for number in refused.collect::<Vec<_>>() {
+            self.answer(number, Err(ProposeError::NoLeader));
+        }
+    }
+
+    fn answer(&mut self, number: u64, answer: Answer) {
+        if let Some(waiting) = self.waiting.remove(&number) {
+            // Whoever does not wait any more need not know.
+            let _ = waiting.send(answer);
+        }
+    }
+
+    fn stop(&mut self, error: &io::Error) {
+        let reason: Arc<str> = format!("{}: {error}", self.storage.dir().display()).into();
+        for answer in std::mem::take(&mut self.waiting).into_values() {
+            let _ = answer.send(Err(ProposeError::Stopped { reason: Arc::clone(&reason) }));
+        }
+        self.stopped = Some(reason);
+    }
+}

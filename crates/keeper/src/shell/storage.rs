@@ -1,0 +1,306 @@
+//! The directory of one voter: read whole when it is opened, written in one order after that.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ottla_runtime::disk::{DirLock, LockError, OpenMode};
+use ottla_runtime::{Disk, File};
+
+use super::OpenError;
+use super::hard_state;
+use super::log::Log;
+use super::snapshot;
+use crate::machine::quorum::{
+    Appended, Batch, Entry, HardState, LogId, Payload, Remembered, Voter,
+};
+use crate::machine::{Corrupt, Origin, Outcome, Tree, decode_proposals};
+
+/// What a voter must not forget.
+pub(super) struct Storage {
+    disk: Arc<dyn Disk>,
+    paths: Paths,
+    log: Log,
+    /// The last entry that the tree has applied.
+    applied: LogId,
+    /// Who votes as of that entry.
+    voters: Vec<Voter>,
+    /// The last entry that the snapshot holds.
+    snapshot: LogId,
+    /// The size of the snapshot; 0 where there is none.
+    snapshot_bytes: u64,
+    incoming: Option<Incoming>,
+    _lock: Box<dyn DirLock>,
+}
+
+/// What a directory holds.
+pub(super) struct Opened {
+    pub(super) storage: Storage,
+    /// The tree as of the last entry that is known to be committed.
+    pub(super) tree: Tree,
+    pub(super) remembered: Remembered,
+}
+
+/// How much of a snapshot is sent at once.
+const PART_BYTES: usize = 256 << 10;
+
+/// A snapshot of which parts have come.
+struct Incoming {
+    last: LogId,
+    file: Arc<dyn File>,
+    bytes: u64,
+}
+
+struct Paths {
+    dir: PathBuf,
+    log: PathBuf,
+    hard_state: PathBuf,
+    snapshot: PathBuf,
+    incoming: PathBuf,
+}
+
+impl Storage {
+    /// Opens the directory of `voter`, making it if missing. A new one becomes that of a quorum of
+    /// `founders`; any other must be of a quorum that has this voter.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        voter: Voter,
+        founders: &[Voter],
+    ) -> Result<Opened, OpenError> {
+        let paths = Paths::new(dir);
+        disk.create_dir_all(dir).map_err(OpenError::io(dir))?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            disk.sync_dir(parent).map_err(OpenError::io(parent))?;
+        }
+        let lock = lock(&*disk, &dir.join(".lock"))?;
+        let mut opened = recover(disk, paths, lock)?;
+        let log = &mut opened.storage.log;
+        if log.last() == LogId::default() {
+            let id = LogId { term: 0, index: 1 };
+            let entries = vec![Entry { id, payload: Payload::Membership(founders.to_vec()) }];
+            let founding = Appended { after: LogId::default(), entries };
+            log.append(&founding, 0).map_err(OpenError::io(&opened.storage.paths.log))?;
+            opened.remembered.entries = founding.entries;
+        }
+        // Membership counts from the moment it is in the log, committed or not (Raft §4.1).
+        let voters =
+            opened.remembered.entries.iter().rev().find_map(|entry| match &entry.payload {
+                Payload::Membership(voters) => Some(voters),
+                Payload::Blank | Payload::Normal(_) => None,
+            });
+        let voters = voters.unwrap_or(&opened.storage.voters);
+        if !voters.contains(&voter) {
+            return Err(OpenError::OtherVoter { path: dir.to_owned(), voters: voters.clone() });
+        }
+        Ok(opened)
+    }
+
+    /// The directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.paths.dir
+    }
+
+    /// Makes durable what a voter wants to remember. After an error nothing is known about the
+    /// directory: it must not be written again before it was opened again.
+    pub(super) fn write(
+        &mut self,
+        hard_state: Option<HardState>,
+        append: Option<&Appended>,
+    ) -> io::Result<()> {
+        if let Some(state) = hard_state {
+            hard_state::write(&*self.disk, &self.paths.hard_state, state)?;
+        }
+        append.map_or(Ok(()), |append| self.log.append(append, self.applied.index))
+    }
+
+    /// Applies a committed entry to the tree, and tells what became of whose proposal.
+    pub(super) fn apply(
+        &mut self,
+        tree: &mut Tree,
+        entry: &Entry,
+    ) -> Result<Vec<(Origin, Vec<Outcome>)>, Corrupt> {
+        self.applied = entry.id;
+        match &entry.payload {
+            Payload::Normal(batch) => apply(tree, batch),
+            Payload::Membership(voters) => {
+                self.voters.clone_from(voters);
+                Ok(Vec::new())
+            }
+            Payload::Blank => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether the log is longer than `log_bytes`, and longer than the last snapshot.
+    pub(super) fn is_snapshot_due(&self, log_bytes: u64) -> bool {
+        self.log.bytes() > log_bytes.max(self.snapshot_bytes)
+    }
+
+    /// Puts the tree into a snapshot and starts the log anew with the entries that `behind` tells to
+    /// follow. A crash in between leaves a snapshot that holds some or all entries of the log, which
+    /// recovery skips. Returns the last entry that the snapshot holds.
+    pub(super) fn compact(
+        &mut self,
+        tree: &Tree,
+        behind: impl FnOnce(LogId) -> Vec<Entry>,
+    ) -> io::Result<LogId> {
+        let last = self.applied;
+        self.snapshot_bytes =
+            snapshot::write(&*self.disk, &self.paths.snapshot, last, &self.voters, tree)?;
+        self.snapshot = last;
+        self.log.begin_behind(last, behind(last))?;
+        Ok(last)
+    }
+
+    /// The last entry that the snapshot holds.
+    pub(super) fn snapshot(&self) -> LogId {
+        self.snapshot
+    }
+
+    /// Whether so many bytes are the whole snapshot.
+    pub(super) fn is_whole(&self, bytes: u64) -> bool {
+        bytes >= self.snapshot_bytes
+    }
+
+    /// A part of the snapshot's file from `offset` on, and whether it ends there.
+    pub(super) fn read_part(&self, offset: u64) -> io::Result<(Vec<u8>, bool)> {
+        let file = self.disk.open(&self.paths.snapshot, OpenMode::Read)?;
+        let mut bytes = vec![0; PART_BYTES];
+        let read = file.read_at(&mut bytes, offset)?;
+        bytes.truncate(read);
+        Ok((bytes, offset + read as u64 >= self.snapshot_bytes))
+    }
+
+    /// Takes a part of another voter's snapshot, which is to be no larger than `bytes_max`, and tells
+    /// where the next one belongs. The snapshot in place stays as it is.
+    pub(super) fn take_part(
+        &mut self,
+        last: LogId,
+        offset: u64,
+        part: &[u8],
+        bytes_max: u64,
+    ) -> io::Result<u64> {
+        if offset == 0 {
+            let file = self.disk.open(&self.paths.incoming, OpenMode::Create)?;
+            file.set_len(0)?;
+            self.incoming = Some(Incoming { last, file, bytes: 0 });
+        }
+        let Some(incoming) = self.incoming.as_mut().filter(|incoming| incoming.last == last) else {
+            return Ok(0);
+        };
+        if incoming.bytes == offset && offset + part.len() as u64 <= bytes_max {
+            incoming.file.write_at(&[IoSlice::new(part)], offset)?;
+            incoming.bytes += part.len() as u64;
+        }
+        Ok(incoming.bytes)
+    }
+
+    /// Puts the snapshot whose parts were taken in the place of the one that is there, and begins
+    /// the log behind it with those entries that `behind` tells to follow. `None`, and nothing is
+    /// changed, if the parts are not what was sent.
+    pub(super) fn install(
+        &mut self,
+        last: LogId,
+        behind: impl FnOnce(LogId) -> Vec<Entry>,
+    ) -> io::Result<Option<(Tree, Vec<Voter>)>> {
+        let Some(incoming) = self.incoming.take() else { return Ok(None) };
+        incoming.file.sync_data()?;
+        let snapshot = match snapshot::read(&*self.disk, &self.paths.incoming) {
+            Ok(Some(snapshot)) if snapshot.last == last => snapshot,
+            Ok(_) | Err(OpenError::Corrupt { .. }) => return Ok(None),
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        self.disk.rename(&self.paths.incoming, &self.paths.snapshot)?;
+        self.disk.sync_dir(&self.paths.dir)?;
+        self.log.begin_behind(last, behind(last))?;
+        (self.snapshot, self.applied, self.snapshot_bytes) = (last, last, snapshot.bytes);
+        self.voters.clone_from(&snapshot.voters);
+        Ok(Some((snapshot.tree, snapshot.voters)))
+    }
+}
+
+impl Paths {
+    fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            log: dir.join("log"),
+            hard_state: dir.join("hard-state"),
+            snapshot: dir.join("snapshot"),
+            incoming: dir.join("snapshot.incoming"),
+        }
+    }
+}
+
+fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DirLock>, OpenError> {
+    disk.lock(path).map_err(|error| match error {
+        LockError::Held { pid } => OpenError::Locked { path: path.to_owned(), pid },
+        LockError::Io(error) => OpenError::Io { path: path.to_owned(), error },
+    })
+}
+
+/// Reads the directory: the snapshot, and the entries after it as far as they are known to be
+/// committed. A directory without a log is new, and must then hold nothing else.
+fn recover(disk: Arc<dyn Disk>, paths: Paths, lock: Box<dyn DirLock>) -> Result<Opened, OpenError> {
+    let hard_state = hard_state::read(&*disk, &paths.hard_state)?;
+    let snapshot = snapshot::read(&*disk, &paths.snapshot)?;
+    if !disk.exists(&paths.log) {
+        if hard_state.is_some() || snapshot.is_some() {
+            return Err(OpenError::corrupt(&paths.log, 0, "the file is missing"));
+        }
+        Log::create(Arc::clone(&disk), &paths.log, LogId::default(), Vec::new())
+            .map_err(OpenError::io(&paths.log))?;
+    }
+    let mut opened = Log::open(Arc::clone(&disk), &paths.log)?;
+    let hard_state = hard_state.unwrap_or_default();
+    if opened.log.last().term > hard_state.term {
+        return Err(OpenError::corrupt(&paths.hard_state, 0, "the log has a later term"));
+    }
+    let (snapshot, voters, mut tree, snapshot_bytes) = match snapshot {
+        Some(s) => (s.last, s.voters, s.tree, s.bytes),
+        None => (LogId::default(), Vec::new(), Tree::new(), 0),
+    };
+    if opened.base.index > snapshot.index {
+        return Err(OpenError::corrupt(
+            &paths.snapshot,
+            0,
+            "it is missing, or too old for the log",
+        ));
+    }
+    let mut entries = opened.entries;
+    if opened.base == snapshot || entries.iter().any(|entry| entry.id == snapshot) {
+        entries.retain(|entry| entry.id.index > snapshot.index);
+    } else {
+        // A snapshot that came from a leader, and of whose history the log is no part.
+        entries.clear();
+        opened.log.begin_behind(snapshot, Vec::new()).map_err(OpenError::io(&paths.log))?;
+    }
+    let at_snapshot = voters.clone();
+    let mut storage = Storage {
+        disk,
+        log: opened.log,
+        applied: snapshot,
+        voters,
+        snapshot,
+        snapshot_bytes,
+        incoming: None,
+        paths,
+        _lock: lock,
+    };
+    for entry in entries.iter().take_while(|entry| entry.id.index <= opened.committed) {
+        storage
+            .apply(&mut tree, entry)
+            .map_err(|error| OpenError::corrupt(&storage.paths.log, 0, error.what))?;
+    }
+    let committed = storage.applied.index;
+    let remembered = Remembered { hard_state, snapshot, voters: at_snapshot, entries, committed };
+    Ok(Opened { storage, tree, remembered })
+}
+
+fn apply(tree: &mut Tree, batch: &Batch) -> Result<Vec<(Origin, Vec<Outcome>)>, Corrupt> {
+    let mut outcomes = Vec::new();
+    for proposal in decode_proposals(&batch.proposals)? {
+        let applied = proposal.commands.iter().map(|command| tree.apply(batch.time_ms, command));
+        outcomes.push((proposal.origin, applied.collect()));
+    }
+    Ok(outcomes)
+}

@@ -1,0 +1,254 @@
+//! Three keepers in one thread, on a clock, a network and disks from one seed.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_fake::{Crash, Dice, FakeDisk, FakeNetwork, FakeRandom, RunningClock, Sent};
+use ottla_keeper::{
+    Caller, Command, CreateMode, DirectoryId, Keeper, Limits, Op, Options, Outcome, Peer,
+    ProposeError, Reply, Request, Timing, Tree, Voter, Written,
+};
+use ottla_runtime::net::ListenOptions;
+use ottla_runtime::{Spawner, Task, World, time};
+use parking_lot::Mutex;
+
+use super::{DIR, NOW_MS, OPEN, session_of};
+
+const VOTERS: u8 = 3;
+const PORT: u16 = 2888;
+const SEEDS: u64 = 30;
+
+/// Faults happen for so long.
+const STORM: Duration = Duration::from_secs(15);
+/// Within so long after them a leader is there, and all have what is committed.
+const CALM: Duration = Duration::from_secs(4);
+
+fn voter(id: u8) -> Voter {
+    Voter { id: id.into(), directory: DirectoryId([id; 16]) }
+}
+
+fn address(id: u8) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, id)), PORT)
+}
+
+/// A process with a keeper.
+struct Process {
+    keeper: Arc<Keeper>,
+    _tasks: Vec<Task<()>>,
+}
+
+/// What became of a proposal, with the number of its node.
+type Known = (u64, Result<Vec<Outcome>, ProposeError>);
+
+struct Cluster {
+    dice: Dice,
+    network: FakeNetwork,
+    clock: Arc<RunningClock>,
+    disks: BTreeMap<u8, Arc<FakeDisk>>,
+    processes: BTreeMap<u8, Process>,
+    /// The session of the cluster's clients.
+    session: Caller,
+    proposed: u64,
+    known: Arc<Mutex<Vec<Known>>>,
+}
+
+impl Cluster {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let network = FakeNetwork::new(dice.roll(u64::MAX), Duration::from_millis(5));
+        let mut cluster = Self {
+            dice,
+            network,
+            clock: Arc::new(RunningClock::at(NOW_MS)),
+            disks: (1..=VOTERS).map(|id| (id, FakeDisk::with_dir("/data"))).collect(),
+            processes: BTreeMap::new(),
+            session: Caller::default(),
+            proposed: 0,
+            known: Arc::default(),
+        };
+        (1..=VOTERS).for_each(|id| cluster.start(id));
+        cluster
+    }
+
+    fn start(&mut self, id: u8) {
+        let network = self.network.host(id);
+        let world = World {
+            clock: self.clock.clone(),
+            disk: self.disks[&id].clone(),
+            network: network.clone(),
+            random: Arc::new(FakeRandom::new(self.dice.roll(u64::MAX))),
+        };
+        let founders = (1..=VOTERS).map(voter).collect();
+        let limits = Limits { log_bytes: 4_000, ..Limits::default() };
+        let (dir, timing) = (DIR.into(), Timing::default());
+        let options = Options { dir, voter: voter(id), founders, limits, timing };
+        let keeper = Arc::new(Keeper::open(&world, &options).expect("the directory opens"));
+        let listening = ListenOptions { backlog: 8, send_buffer: None, receive_buffer: None };
+        let listener = network.listen(address(id), listening).expect("the port is free");
+        let peer = |id: u8| {
+            let host = address(id).ip().to_string();
+            Peer { voter: voter(id), host, port: PORT }
+        };
+        let peers: Vec<Peer> = (1..=VOTERS).map(peer).collect();
+        let spawner = Spawner::current();
+        let mut tasks = keeper.connect(&network, &spawner, voter(id), listener, &peers);
+        tasks.push(spawner.spawn(keeper.clone().drive()));
+        self.processes.insert(id, Process { keeper, _tasks: tasks });
+    }
+
+    async fn crash(&mut self, id: u8) {
+        if self.processes.remove(&id).is_some() {
+            let crash = match self.dice.roll(2) {
+                0 => Crash::Process,
+                _ => Crash::Power { seed: self.dice.roll(u64::MAX) },
+            };
+            let disk = self.disks[&id].after(crash);
+            self.disks.insert(id, disk);
+            // Its tasks end, and with them its sockets.
+            time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Proposes to anyone, and notes what comes of it.
+    fn propose(&mut self) {
+        let id = 1 + self.dice.roll(VOTERS.into()) as u8;
+        let Some(process) = self.processes.get(&id) else { return };
+        let number = self.proposed;
+        self.proposed += 1;
+        let path = format!("/{number}");
+        let ops = vec![
+            Op::create(path, Some(vec![b'd'; 20])),
+            Op::create_as("/s_", None, CreateMode::PersistentSequential),
+        ];
+        let command = Command { caller: self.session, request: Request::Write(ops) };
+        let proposed = process.keeper.propose(vec![command]);
+        let known = self.known.clone();
+        Spawner::current().detach(async move {
+            let answer = match proposed {
+                Ok(proposed) => proposed.await,
+                Err(error) => Err(error),
+            };
+            known.lock().push((number, answer));
+        });
+    }
+
+    /// Opens the session as soon as there is a leader.
+    async fn connect(&mut self) {
+        loop {
+            let open = Command { caller: Caller::default(), request: OPEN };
+            let proposed = self.processes[&1].keeper.propose(vec![open]).unwrap();
+            if let Ok(outcomes) = proposed.await {
+                self.session = session_of(&outcomes[0]);
+                return;
+            }
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn storm(&mut self) {
+        let end = time::now() + STORM;
+        while time::now() < end {
+            let pause = self.dice.roll(20_000);
+            time::sleep(Duration::from_micros(pause)).await;
+            let id = 1 + self.dice.roll(VOTERS.into()) as u8;
+            match self.dice.roll(200) {
+                0 => self.crash(id).await,
+                1 => self.network.cut(id, 1 + self.dice.roll(VOTERS.into()) as u8),
+                2 => self.network.heal(),
+                3 => self.clock.jump(self.dice.roll(20_000) as i64 - 10_000),
+                4..8 if !self.processes.contains_key(&id) => self.start(id),
+                _ => self.propose(),
+            }
+        }
+        self.network.heal();
+        for id in 1..=VOTERS {
+            if !self.processes.contains_key(&id) {
+                self.start(id);
+            }
+        }
+    }
+
+    async fn calm(&mut self) {
+        let end = time::now() + CALM;
+        while time::now() < end {
+            time::sleep(Duration::from_millis(20)).await;
+            self.propose();
+        }
+        // What is under way arrives.
+        time::sleep(Duration::from_secs(1)).await;
+    }
+
+    fn check(&self) {
+        let trees: Vec<Tree> =
+            self.processes.values().map(|process| process.keeper.read(Tree::clone)).collect();
+        assert!(trees.iter().all(|tree| *tree == trees[0]), "the trees differ");
+        let known = self.known.lock();
+        assert_eq!(known.len() as u64, self.proposed, "every proposal is answered");
+        for (number, answer) in known.iter() {
+            let stat = trees[0].exists(&format!("/{number}"));
+            match answer {
+                Ok(outcomes) => {
+                    let Ok(Reply::Written(written)) = &outcomes[0].result else {
+                        panic!("{number}: {outcomes:?}");
+                    };
+                    let Written::Created { stat: created, .. } = &written[0] else {
+                        panic!("{number}: {written:?}");
+                    };
+                    assert_eq!(stat.as_ref(), Some(created), "{number}");
+                }
+                Err(ProposeError::NoLeader) => assert_eq!(stat, None, "{number} was refused"),
+                Err(ProposeError::LeaderLost) => {}
+                Err(error) => panic!("{number}: {error}"),
+            }
+        }
+        let done = known.iter().filter(|(_, answer)| answer.is_ok()).count();
+        assert!(done > 200, "only {done} of {} were done", self.proposed);
+    }
+}
+
+fn run(seed: u64) -> (Tree, Vec<Sent>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut cluster = Cluster::new(seed);
+        cluster.network.record();
+        cluster.connect().await;
+        cluster.storm().await;
+        cluster.calm().await;
+        cluster.check();
+        let tree = cluster.processes[&1].keeper.read(Tree::clone);
+        (tree, cluster.network.take_recording())
+    })
+}
+
+#[test]
+fn what_is_acknowledged_stays_and_all_have_the_same() {
+    let number = |name: &str| std::env::var(name).ok()?.parse().ok();
+    let seeds = match number("OTTLA_KEEPER_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("OTTLA_KEEPER_SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        eprintln!(
+            "again: OTTLA_KEEPER_SEED={seed} cargo test -p ottla-keeper --test it three::what"
+        );
+        run(seed);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..3 {
+        let [one, two] = [run(seed), run(seed)];
+        assert!(one.1.len() > 1_000, "{}", one.1.len());
+        // Times are those of another runtime.
+        let trace = |sent: &[Sent]| -> Vec<_> {
+            let from = sent[0].at;
+            sent.iter().map(|s| (s.at - from, s.from, s.to, s.bytes, s.hash)).collect()
+        };
+        assert_eq!(one.0, two.0, "seed {seed}");
+        assert_eq!(trace(&one.1), trace(&two.1), "seed {seed}");
+    }
+}
