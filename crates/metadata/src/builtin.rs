@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_keeper::{Caller, Command, Keeper, Outcome, Password, ProposeError, Reply, Request};
+use ottla_runtime::{Spawner, Task, time};
 
 use crate::tree::{Call, Multi, MultiResult, Node, SessionId, Tree, TreeError};
 
@@ -16,6 +18,7 @@ const TIMEOUT_MS: u32 = 18_000;
 pub struct BuiltIn {
     keeper: Arc<Keeper>,
     caller: Caller,
+    _heartbeat: Task<()>,
 }
 
 impl fmt::Debug for BuiltIn {
@@ -25,14 +28,16 @@ impl fmt::Debug for BuiltIn {
 }
 
 impl BuiltIn {
-    /// Opens a session; `password` is one that nobody else can know.
+    /// Opens a session, and keeps it alive from the runtime that this is called on; `password` is one
+    /// that nobody else can know.
     pub async fn connect(keeper: Arc<Keeper>, password: Password) -> Result<Self, TreeError> {
         let request = Request::OpenSession { timeout_ms: TIMEOUT_MS, password };
         let outcome = propose(&keeper, Caller::default(), request).await?;
         match outcome.result? {
             Reply::SessionOpened(session) => {
                 let caller = Caller { session, attachment: outcome.zxid };
-                Ok(Self { keeper, caller })
+                let heartbeat = Spawner::current().spawn(keep_alive(Arc::clone(&keeper), session));
+                Ok(Self { keeper, caller, _heartbeat: heartbeat })
             }
             reply => Err(TreeError::Unavailable { reason: format!("{reply:?}").into() }),
         }
@@ -42,7 +47,7 @@ impl BuiltIn {
     /// serves its own process alone did not outlive that process.
     pub async fn end_former_sessions(keeper: &Keeper) -> Result<(), TreeError> {
         let former: Vec<Caller> = keeper.read(|tree| tree.sessions().collect());
-        let end = |caller| Command { caller, request: Request::CloseSession };
+        let end = |caller| Command::new(caller, Request::CloseSession);
         keeper.propose(former.into_iter().map(end).collect())?.await?;
         Ok(())
     }
@@ -54,8 +59,15 @@ impl BuiltIn {
     }
 }
 
+async fn keep_alive(keeper: Arc<Keeper>, session: SessionId) {
+    loop {
+        keeper.hear(vec![session]);
+        time::sleep(Duration::from_millis(u64::from(TIMEOUT_MS) / 3)).await;
+    }
+}
+
 async fn propose(keeper: &Keeper, caller: Caller, request: Request) -> Result<Outcome, TreeError> {
-    let mut outcomes = keeper.propose(vec![Command { caller, request }])?.await?;
+    let mut outcomes = keeper.propose(vec![Command::new(caller, request)])?.await?;
     Ok(outcomes.pop().expect("one outcome for one command"))
 }
 
@@ -82,7 +94,7 @@ impl Tree for BuiltIn {
     }
 
     fn multi_all(&self, multis: Vec<Multi>) -> Call<'_, Vec<MultiResult>> {
-        let write = |ops| Command { caller: self.caller, request: Request::Write(ops) };
+        let write = |ops| Command::new(self.caller, Request::Write(ops));
         // It is under way before it is awaited, and goes on if it never is.
         let proposed = self.keeper.propose(multis.into_iter().map(write).collect());
         Box::pin(async move {

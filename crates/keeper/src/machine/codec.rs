@@ -5,22 +5,27 @@
 //!
 //! ```text
 //! commands   u32 count, then per command:
-//!              i64 session, i64 attachment, u8 request
+//!              i64 session, i64 attachment, identities, u8 request
 //!              request 1 open session   u32 timeout_ms, 16 bytes of password
 //!              request 2 close session  nothing
 //!              request 4 attach         16 bytes of password
 //!              request 5 sync           nothing
+//!              request 6 sweep          u32 count, then texts: paths
 //!              request 3 write          u32 count, then per operation u8 kind and
-//!                kind 1 create   text path, data, u8 mode
-//!                                (0 persistent, 1 ephemeral, 2 and 3 the same sequential)
+//!                kind 1 create   text path, data, acl, u8 mode (0 persistent, 1 ephemeral, 2 and 3
+//!                                the same sequential, 4 container, 5 ttl, 6 ttl and sequential),
+//!                                with a ttl i64 milliseconds
 //!                kind 2 set      text path, data, i32 version
 //!                kind 3 delete   text path, i32 version
 //!                kind 4 check    text path, i32 version
+//!                kind 5 set acl  text path, acl, i32 version
 //! tree       i64 last zxid
 //!            u32 count, then per session i64 id, i64 attachment, u32 timeout_ms, 16 bytes of password
 //!            u64 count, then per node in the order of paths:
-//!              text path, data, i64 czxid, i64 mzxid, i64 pzxid, i64 ctime_ms, i64 mtime_ms,
-//!              i32 version, i32 creates, i64 owner
+//!              text path, data, acl, i64 czxid, i64 mzxid, i64 pzxid, i64 ctime_ms, i64 mtime_ms,
+//!              i32 version, i32 creates, i32 aversion, i64 owner, as ZooKeeper's stat has it
+//! identities u32 count, then texts: scheme and id
+//! acl        u32 count (0: everyone everything), then per entry i32 permissions, text scheme, text id
 //! ```
 //!
 //! The files that hold them carry the version of this layout and a checksum. Decoding still trusts
@@ -30,8 +35,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use super::acl::{AccessList, Acl, Identity};
 use super::command::{Caller, Command, CreateMode, Op, Request};
-use super::node::{Password, Session, SessionId, Znode};
+use super::node::{Life, Password, Session, SessionId, TTL_MS_MAX, Znode};
 use super::path;
 use super::tree::Tree;
 
@@ -58,6 +64,8 @@ pub fn encode_commands(commands: &[Command], out: &mut Vec<u8>) {
     for command in commands {
         out.extend_from_slice(&command.caller.session.0.to_be_bytes());
         out.extend_from_slice(&command.caller.attachment.to_be_bytes());
+        put_u32(out, command.shown.len());
+        command.shown.iter().for_each(|identity| put_identity(out, identity));
         match &command.request {
             Request::OpenSession { timeout_ms, password } => {
                 out.push(1);
@@ -70,6 +78,11 @@ pub fn encode_commands(commands: &[Command], out: &mut Vec<u8>) {
                 out.extend_from_slice(&password.0);
             }
             Request::Sync => out.push(5),
+            Request::Sweep(paths) => {
+                out.push(6);
+                put_u32(out, paths.len());
+                paths.iter().for_each(|path| put_text(out, path));
+            }
             Request::Write(ops) => {
                 out.push(3);
                 put_u32(out, ops.len());
@@ -81,11 +94,22 @@ pub fn encode_commands(commands: &[Command], out: &mut Vec<u8>) {
 
 fn encode_op(op: &Op, out: &mut Vec<u8>) {
     match op {
-        Op::Create { path, data, mode } => {
+        Op::Create { path, data, mode, acl } => {
             out.push(1);
             put_text(out, path);
             put_data(out, data.as_deref());
-            out.push(u8::from(mode.is_ephemeral()) | u8::from(mode.is_sequential()) << 1);
+            put_acl(out, acl);
+            let (mode, ttl_ms) = match mode {
+                CreateMode::Persistent => (0, None),
+                CreateMode::Ephemeral => (1, None),
+                CreateMode::PersistentSequential => (2, None),
+                CreateMode::EphemeralSequential => (3, None),
+                CreateMode::Container => (4, None),
+                CreateMode::Ttl(ms) => (5, Some(ms)),
+                CreateMode::TtlSequential(ms) => (6, Some(ms)),
+            };
+            out.push(mode);
+            ttl_ms.iter().for_each(|ms| out.extend_from_slice(&ms.to_be_bytes()));
         }
         Op::Set { path, data, version } => {
             out.push(2);
@@ -103,6 +127,12 @@ fn encode_op(op: &Op, out: &mut Vec<u8>) {
             put_text(out, path);
             out.extend_from_slice(&version.to_be_bytes());
         }
+        Op::SetAcl { path, acl, version } => {
+            out.push(5);
+            put_text(out, path);
+            put_acl(out, acl);
+            out.extend_from_slice(&version.to_be_bytes());
+        }
     }
 }
 
@@ -112,6 +142,10 @@ pub fn decode_commands(input: &[u8]) -> Result<Vec<Command>, Corrupt> {
     let mut commands = Vec::new();
     for _ in 0..input.u32()? {
         let caller = Caller { session: SessionId(input.i64()?), attachment: input.i64()? };
+        let mut shown = Vec::new();
+        for _ in 0..input.u32()? {
+            shown.push(input.identity()?);
+        }
         let request = match input.u8()? {
             1 => Request::OpenSession {
                 timeout_ms: input.u32()?,
@@ -120,6 +154,13 @@ pub fn decode_commands(input: &[u8]) -> Result<Vec<Command>, Corrupt> {
             2 => Request::CloseSession,
             4 => Request::Attach { password: Password(input.array()?) },
             5 => Request::Sync,
+            6 => {
+                let mut paths = Vec::new();
+                for _ in 0..input.u32()? {
+                    paths.push(input.text()?.to_owned());
+                }
+                Request::Sweep(paths)
+            }
             3 => {
                 let mut ops = Vec::new();
                 for _ in 0..input.u32()? {
@@ -129,7 +170,7 @@ pub fn decode_commands(input: &[u8]) -> Result<Vec<Command>, Corrupt> {
             }
             _ => return Err(input.corrupt()),
         };
-        commands.push(Command { caller, request });
+        commands.push(Command { caller, shown, request });
     }
     input.end()?;
     Ok(commands)
@@ -142,17 +183,22 @@ fn decode_op(input: &mut Decoder<'_>) -> Result<Op, Corrupt> {
         1 => Op::Create {
             path,
             data: input.data()?,
+            acl: input.acl()?,
             mode: match input.u8()? {
                 0 => CreateMode::Persistent,
                 1 => CreateMode::Ephemeral,
                 2 => CreateMode::PersistentSequential,
                 3 => CreateMode::EphemeralSequential,
+                4 => CreateMode::Container,
+                5 => CreateMode::Ttl(input.ttl_ms()?),
+                6 => CreateMode::TtlSequential(input.ttl_ms()?),
                 _ => return Err(input.corrupt()),
             },
         },
         2 => Op::Set { path, data: input.data()?, version: input.i32()? },
         3 => Op::Delete { path, version: input.i32()? },
         4 => Op::Check { path, version: input.i32()? },
+        5 => Op::SetAcl { path, acl: input.acl()?, version: input.i32()? },
         _ => return Err(input.corrupt()),
     })
 }
@@ -171,12 +217,14 @@ pub fn encode_tree(tree: &Tree, out: &mut Vec<u8>) {
     for (path, node) in &tree.nodes {
         put_text(out, path);
         put_data(out, node.data.as_deref());
+        put_acl(out, &node.acl);
         for number in [node.czxid, node.mzxid, node.pzxid, node.ctime_ms, node.mtime_ms] {
             out.extend_from_slice(&number.to_be_bytes());
         }
         out.extend_from_slice(&node.version.to_be_bytes());
         out.extend_from_slice(&node.creates.to_be_bytes());
-        out.extend_from_slice(&node.owner.0.to_be_bytes());
+        out.extend_from_slice(&node.aversion.to_be_bytes());
+        out.extend_from_slice(&node.life.owner().0.to_be_bytes());
     }
 }
 
@@ -202,6 +250,7 @@ pub fn decode_tree(input: &[u8]) -> Result<Tree, Corrupt> {
         let path = input.text()?;
         let node = Znode {
             data: input.data()?,
+            acl: input.acl()?,
             czxid: input.i64()?,
             mzxid: input.i64()?,
             pzxid: input.i64()?,
@@ -209,7 +258,8 @@ pub fn decode_tree(input: &[u8]) -> Result<Tree, Corrupt> {
             mtime_ms: input.i64()?,
             version: input.i32()?,
             creates: input.i32()?,
-            owner: SessionId(input.i64()?),
+            aversion: input.i32()?,
+            life: Life::of(SessionId(input.i64()?)),
             children: BTreeSet::new(),
         };
         if !path::is_valid(path) || !tree.insert(path, node) {
@@ -218,7 +268,10 @@ pub fn decode_tree(input: &[u8]) -> Result<Tree, Corrupt> {
     }
     input.end()?;
     let is_tree = path::BUILT_IN.iter().all(|path| tree.nodes.contains_key(*path))
-        && tree.nodes.values().all(|n| n.owner == SessionId::NONE || n.children.is_empty());
+        && tree
+            .nodes
+            .values()
+            .all(|node| !matches!(node.life, Life::Ephemeral(_)) || node.children.is_empty());
     if is_tree { Ok(tree) } else { Err(input.corrupt()) }
 }
 
@@ -243,6 +296,20 @@ fn put_data(out: &mut Vec<u8>, data: Option<&[u8]>) {
             put_u32(out, data.len());
             out.extend_from_slice(data);
         }
+    }
+}
+
+fn put_identity(out: &mut Vec<u8>, identity: &Identity) {
+    put_text(out, &identity.scheme);
+    put_text(out, &identity.id);
+}
+
+fn put_acl(out: &mut Vec<u8>, acl: &AccessList) {
+    let list = if *acl == AccessList::default() { Vec::new() } else { acl.list() };
+    put_u32(out, list.len());
+    for Acl { permissions, identity } in &list {
+        out.extend_from_slice(&permissions.to_be_bytes());
+        put_identity(out, identity);
     }
 }
 
@@ -318,6 +385,23 @@ impl<'a> Decoder<'a> {
     fn text(&mut self) -> Result<&'a str, Corrupt> {
         let len = self.u32()? as usize;
         std::str::from_utf8(self.bytes(len)?).map_err(|_| self.corrupt())
+    }
+
+    fn identity(&mut self) -> Result<Identity, Corrupt> {
+        Ok(Identity::new(self.text()?, self.text()?))
+    }
+
+    fn acl(&mut self) -> Result<AccessList, Corrupt> {
+        let mut list = Vec::new();
+        for _ in 0..self.u32()? {
+            list.push(Acl { permissions: self.i32()?, identity: self.identity()? });
+        }
+        Ok(if list.is_empty() { AccessList::default() } else { AccessList::new(list) })
+    }
+
+    fn ttl_ms(&mut self) -> Result<i64, Corrupt> {
+        let ms = self.i64()?;
+        if (1..=TTL_MS_MAX).contains(&ms) { Ok(ms) } else { Err(self.corrupt()) }
     }
 
     fn data(&mut self) -> Result<Option<Arc<[u8]>>, Corrupt> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::acl::{AccessList, Identity};
 use super::node::{Password, SessionId, Stat, Zxid};
 
 /// The version that matches every version.
@@ -13,8 +14,18 @@ pub const ANY_VERSION: i32 = -1;
 pub struct Command {
     /// Who asks.
     pub caller: Caller,
+    /// Whom the caller has shown to be.
+    pub shown: Vec<Identity>,
     /// What it asks.
     pub request: Request,
+}
+
+impl Command {
+    /// What the keeper's own process asks, which may do everything.
+    #[must_use]
+    pub fn new(caller: Caller, request: Request) -> Self {
+        Self { caller, shown: vec![Identity::superuser()], request }
+    }
 }
 
 /// Who asks: a session, by the connection that it was last opened or attached on.
@@ -46,6 +57,9 @@ pub enum Request {
     CloseSession,
     /// All of the operations, or none: ZooKeeper's multi, and any single write.
     Write(Vec<Op>),
+    /// The end of those of these nodes whose time has come: containers without children, and nodes
+    /// that outlived their time.
+    Sweep(Vec<String>),
     /// Nothing: whoever reads when this was applied sees all that was answered before it was asked.
     Sync,
 }
@@ -61,6 +75,8 @@ pub enum Op {
         data: Option<Arc<[u8]>>,
         /// How it lives and is named.
         mode: CreateMode,
+        /// Who may do what with it.
+        acl: AccessList,
     },
     /// Replaces a node's data.
     Set {
@@ -76,6 +92,15 @@ pub enum Op {
         /// Which node.
         path: String,
         /// The version it must have, or [`ANY_VERSION`].
+        version: i32,
+    },
+    /// Replaces who may do what with a node.
+    SetAcl {
+        /// Which node.
+        path: String,
+        /// Who may do what with it from here on.
+        acl: AccessList,
+        /// The version that its list must have, or [`ANY_VERSION`].
         version: i32,
     },
     /// Changes nothing, and fails where the node is missing or has another version.
@@ -98,6 +123,12 @@ pub enum CreateMode {
     PersistentSequential,
     /// As [`CreateMode::Ephemeral`], with the parent's counter (`%010d`) after its path.
     EphemeralSequential,
+    /// It goes some time after its last child.
+    Container,
+    /// It goes when it has no children and was not written for so many milliseconds.
+    Ttl(i64),
+    /// As [`CreateMode::Ttl`], with the parent's counter (`%010d`) after its path.
+    TtlSequential(i64),
 }
 
 impl CreateMode {
@@ -110,7 +141,10 @@ impl CreateMode {
     /// Whether a number is put after its path.
     #[must_use]
     pub fn is_sequential(self) -> bool {
-        matches!(self, Self::PersistentSequential | Self::EphemeralSequential)
+        matches!(
+            self,
+            Self::PersistentSequential | Self::EphemeralSequential | Self::TtlSequential(_)
+        )
     }
 }
 
@@ -122,7 +156,8 @@ impl Op {
 
     /// Makes a node of a mode.
     pub fn create_as(path: impl Into<String>, data: Option<Vec<u8>>, mode: CreateMode) -> Self {
-        Self::Create { path: path.into(), data: data.map(Arc::from), mode }
+        let acl = AccessList::default();
+        Self::Create { path: path.into(), data: data.map(Arc::from), mode, acl }
     }
 
     /// Replaces data if the version is `version` or that is [`ANY_VERSION`].
@@ -165,6 +200,8 @@ pub enum Reply {
     SessionClosed,
     /// What each operation did, in their order.
     Written(Vec<Written>),
+    /// So many nodes are gone.
+    Swept(usize),
     /// All before it is applied.
     Synced,
 }
@@ -186,6 +223,11 @@ pub enum Written {
     },
     /// The node was removed.
     Deleted,
+    /// Who may do what was replaced.
+    AclSet {
+        /// The node as it was when the operation was done.
+        stat: Stat,
+    },
     /// The version was as demanded.
     Checked,
 }
@@ -212,6 +254,8 @@ pub enum Error {
     NotEmpty,
     /// The parent of a node to be created is ephemeral.
     NoChildrenForEphemerals,
+    /// The caller may not do this with the node.
+    NoAuth,
     /// The path is none, or names a node that must stay.
     BadArguments,
     /// The session does not exist, or does no longer, or has another password.
@@ -228,6 +272,7 @@ impl fmt::Display for Error {
             Self::BadVersion => "the node has another version",
             Self::NotEmpty => "the node has children",
             Self::NoChildrenForEphemerals => "an ephemeral node has no children",
+            Self::NoAuth => "the node's access list does not allow it",
             Self::BadArguments => "not a path that can be written",
             Self::SessionExpired => "the session has ended",
             Self::SessionMoved => "the session goes on upon another connection",

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use super::acl::AccessList;
+
 /// The number of a change: each command takes the next one, from 1.
 pub type Zxid = i64;
 
@@ -14,6 +16,48 @@ pub struct SessionId(pub i64);
 impl SessionId {
     /// No session: the owner of a persistent node.
     pub const NONE: Self = Self(0);
+    /// No session either: the owner of a container.
+    pub const CONTAINER: Self = Self(i64::MIN);
+}
+
+/// The first byte of what stands for the owner of a node with a time to live; that follows.
+const TTL: i64 = 0xff << 56;
+
+/// The longest time to live in milliseconds, as in ZooKeeper.
+pub const TTL_MS_MAX: i64 = 0xff_ffff_ffff;
+
+/// When a node goes, beside when it is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Persistent,
+    Ephemeral(SessionId),
+    /// Some time after its last child.
+    Container,
+    /// When it has no children and was not written for so long.
+    Ttl {
+        ms: i64,
+    },
+}
+
+impl Life {
+    /// ZooKeeper tells the life of a node in the field of the session that owns it.
+    pub(super) fn owner(self) -> SessionId {
+        match self {
+            Self::Persistent => SessionId::NONE,
+            Self::Ephemeral(session) => session,
+            Self::Container => SessionId::CONTAINER,
+            Self::Ttl { ms } => SessionId(TTL | ms),
+        }
+    }
+
+    pub(super) fn of(owner: SessionId) -> Self {
+        match owner {
+            SessionId::NONE => Self::Persistent,
+            SessionId::CONTAINER => Self::Container,
+            SessionId(raw) if raw & TTL == TTL => Self::Ttl { ms: raw & !TTL },
+            session => Self::Ephemeral(session),
+        }
+    }
 }
 
 /// What a client shows to go on with its session; whoever knows it is the client.
@@ -54,9 +98,10 @@ pub struct Stat {
     pub version: i32,
     /// How often a child was created or deleted.
     pub cversion: i32,
-    /// How often its access list was written: always 0, every node is open to all.
+    /// How often its access list was written.
     pub aversion: i32,
-    /// The session that owns an ephemeral node, else [`SessionId::NONE`].
+    /// The session that owns an ephemeral node, [`SessionId::NONE`] for a persistent one; what
+    /// ZooKeeper tells of containers and of a time to live.
     pub ephemeral_owner: SessionId,
     /// Bytes of data; 0 for null data too.
     pub data_length: i32,
@@ -87,15 +132,25 @@ pub(super) struct Znode {
     /// How many children were ever created: the counter of sequential names. Deletions do not
     /// count, and it wraps where ZooKeeper's does.
     pub(super) creates: i32,
-    pub(super) owner: SessionId,
+    pub(super) aversion: i32,
+    pub(super) acl: AccessList,
+    pub(super) life: Life,
     /// The last component of each child's path.
     pub(super) children: BTreeSet<Box<str>>,
 }
 
 impl Znode {
-    pub(super) fn new(data: Option<Arc<[u8]>>, owner: SessionId, zxid: Zxid, time_ms: i64) -> Self {
+    pub(super) fn new(
+        data: Option<Arc<[u8]>>,
+        acl: AccessList,
+        life: Life,
+        zxid: Zxid,
+        time_ms: i64,
+    ) -> Self {
         Self {
             data,
+            acl,
+            aversion: 0,
             czxid: zxid,
             mzxid: zxid,
             pzxid: zxid,
@@ -103,7 +158,7 @@ impl Znode {
             mtime_ms: time_ms,
             version: 0,
             creates: 0,
-            owner,
+            life,
             children: BTreeSet::new(),
         }
     }
@@ -119,8 +174,8 @@ impl Znode {
             version: self.version,
             // Creations plus deletions, where deletions = creations - living children.
             cversion: self.creates.wrapping_mul(2).wrapping_sub(num_children),
-            aversion: 0,
-            ephemeral_owner: self.owner,
+            aversion: self.aversion,
+            ephemeral_owner: self.life.owner(),
             data_length: self.data.as_ref().map_or(0, |data| data.len() as i32),
             num_children,
         }

@@ -1,11 +1,13 @@
 //! The tree of znodes and the sessions that own some of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::acl::{self, AccessList, Acl, Identity};
 use super::command::{ANY_VERSION, Caller, CreateMode, Error};
-use super::node::{Node, Session, SessionId, Stat, Znode, Zxid};
+use super::node::{Life, Node, Session, SessionId, Stat, Znode, Zxid};
 use super::path;
+use super::watches::{ChangeKind, NodeChange};
 
 /// What a node costs beside its path and data: map entries, the node itself, allocator headers.
 const NODE_BYTES: usize = 256;
@@ -22,6 +24,8 @@ pub struct Tree {
     /// The living sessions.
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) last_zxid: Zxid,
+    /// The paths of containers and of nodes with a time to live.
+    fleeting: BTreeSet<Box<str>>,
     bytes: usize,
 }
 
@@ -30,13 +34,22 @@ pub(super) enum Undo {
     Create { path: Box<str>, parent_pzxid: Zxid },
     Set { path: Box<str>, data: Option<Arc<[u8]>>, mzxid: Zxid, mtime_ms: i64 },
     Delete { path: Box<str>, node: Znode, parent_pzxid: Zxid },
+    SetAcl { path: Box<str>, acl: AccessList },
 }
 
-/// When and by which change something happens.
-#[derive(Clone, Copy)]
-pub(super) struct Change {
+/// By which change, when and for whom something happens, and what has happened.
+pub(super) struct Change<'a> {
     pub(super) zxid: Zxid,
     pub(super) time_ms: i64,
+    pub(super) session: SessionId,
+    pub(super) shown: &'a [Identity],
+    pub(super) nodes: &'a mut Vec<NodeChange>,
+}
+
+impl Change<'_> {
+    fn note(&mut self, path: &str, kind: ChangeKind) {
+        self.nodes.push(NodeChange { path: path.into(), kind });
+    }
 }
 
 impl Default for Tree {
@@ -51,7 +64,8 @@ impl Tree {
     pub fn new() -> Self {
         let mut tree = Self::bare(0);
         for path in path::BUILT_IN {
-            let inserted = tree.insert(path, Znode::new(None, SessionId::NONE, 0, 0));
+            let node = Znode::new(None, AccessList::default(), Life::Persistent, 0, 0);
+            let inserted = tree.insert(path, node);
             assert!(inserted, "the parent of {path} comes first");
         }
         tree
@@ -59,7 +73,8 @@ impl Tree {
 
     /// No node and no session at all: what decoding starts from.
     pub(super) fn bare(last_zxid: Zxid) -> Self {
-        Self { nodes: BTreeMap::new(), sessions: BTreeMap::new(), last_zxid, bytes: 0 }
+        let (nodes, sessions, fleeting) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { nodes, sessions, last_zxid, fleeting, bytes: 0 }
     }
 
     /// A node's data and stat, if it exists.
@@ -78,6 +93,42 @@ impl Tree {
     #[must_use]
     pub fn children(&self, path: &str) -> Option<impl ExactSizeIterator<Item = &str>> {
         Some(self.nodes.get(path)?.children.iter().map(|name| &**name))
+    }
+
+    /// Who may do what with a node, and its stat, if it exists.
+    #[must_use]
+    pub fn acl(&self, path: &str) -> Option<(Vec<Acl>, Stat)> {
+        self.nodes.get(path).map(|node| (node.acl.list(), node.stat()))
+    }
+
+    /// Whether one who has shown to be all of `shown` may do one of `permissions` with a node, if it
+    /// exists.
+    #[must_use]
+    pub fn allows(&self, path: &str, permissions: i32, shown: &[Identity]) -> Option<bool> {
+        self.nodes.get(path).map(|node| node.acl.allows(permissions, shown))
+    }
+
+    /// The paths of a session's ephemeral nodes, in order.
+    pub fn ephemerals(&self, session: SessionId) -> impl Iterator<Item = &str> {
+        let session = self.sessions.get(&session).into_iter();
+        session.flat_map(|session| session.ephemerals.iter().map(|path| &**path))
+    }
+
+    /// How many nodes there are below a node.
+    #[must_use]
+    pub fn descendants(&self, path: &str) -> usize {
+        let prefix = if path == path::ROOT { path.to_owned() } else { format!("{path}/") };
+        let from = (std::ops::Bound::Excluded(&*prefix), std::ops::Bound::Unbounded);
+        let below = self.nodes.range::<str, _>(from);
+        below.take_while(|(below, _)| below.starts_with(&prefix)).count()
+    }
+
+    /// The nodes that [`super::Request::Sweep`] would take at `time_ms`.
+    #[must_use]
+    pub fn overdue(&self, time_ms: i64) -> Vec<String> {
+        let is_overdue = |path: &str| is_overdue(&self.nodes[path], time_ms);
+        let overdue = self.fleeting.iter().filter(|path| is_overdue(path));
+        overdue.map(ToString::to_string).collect()
     }
 
     /// The living sessions as they are attached, in the order of their opening.
@@ -105,10 +156,10 @@ impl Tree {
         self.bytes
     }
 
-    /// By how many bytes [`Tree::bytes`] grows with a node of this path and data.
-    pub(super) fn node_bytes(path: &str, data: Option<&[u8]>) -> usize {
+    /// By how many bytes [`Tree::bytes`] grows with a node of this path, data and access list.
+    pub(super) fn node_bytes(path: &str, data: Option<&[u8]>, acl: &AccessList) -> usize {
         // The path is a key of its own and its last component is one of its parent's children.
-        NODE_BYTES + 2 * path.len() + data.map_or(0, <[u8]>::len)
+        NODE_BYTES + 2 * path.len() + data.map_or(0, <[u8]>::len) + acl.bytes()
     }
 
     /// Makes a node and tells its path.
@@ -117,14 +168,17 @@ impl Tree {
         requested: &str,
         data: Option<Arc<[u8]>>,
         mode: CreateMode,
-        session: SessionId,
-        change: Change,
+        acl: AccessList,
+        change: &mut Change<'_>,
     ) -> Result<(String, Stat, Undo), Error> {
         if requested.contains('\0') {
             return Err(Error::BadArguments);
         }
         let (parent_path, _) = path::split(requested).ok_or(Error::BadArguments)?;
         let parent = self.nodes.get_mut(parent_path).ok_or(Error::NoNode)?;
+        if !parent.acl.allows(acl::CREATE, change.shown) {
+            return Err(Error::NoAuth);
+        }
         let mut created = requested.to_owned();
         if mode.is_sequential() {
             created.push_str(&format!("{:010}", parent.creates));
@@ -136,18 +190,26 @@ impl Tree {
         if created == path::ROOT || parent.children.contains(name) {
             return Err(Error::NodeExists);
         }
-        if parent.owner != SessionId::NONE {
+        if let Life::Ephemeral(_) = parent.life {
             return Err(Error::NoChildrenForEphemerals);
         }
 
         let parent_pzxid = parent.pzxid;
         parent.pzxid = change.zxid;
         parent.creates = parent.creates.wrapping_add(1);
-        let owner = if mode.is_ephemeral() { session } else { SessionId::NONE };
-        let node = Znode::new(data, owner, change.zxid, change.time_ms);
+        let life = match mode {
+            CreateMode::Persistent | CreateMode::PersistentSequential => Life::Persistent,
+            CreateMode::Ephemeral | CreateMode::EphemeralSequential => {
+                Life::Ephemeral(change.session)
+            }
+            CreateMode::Container => Life::Container,
+            CreateMode::Ttl(ms) | CreateMode::TtlSequential(ms) => Life::Ttl { ms },
+        };
+        let node = Znode::new(data, acl, life, change.zxid, change.time_ms);
         let stat = node.stat();
         let inserted = self.insert(&created, node);
         assert!(inserted, "its parent is there");
+        change.note(&created, ChangeKind::Created);
         let undo = Undo::Create { path: created.as_str().into(), parent_pzxid };
         Ok((created, stat, undo))
     }
@@ -158,9 +220,10 @@ impl Tree {
         path: &str,
         data: Option<Arc<[u8]>>,
         version: i32,
-        change: Change,
+        change: &mut Change<'_>,
     ) -> Result<(Stat, Undo), Error> {
-        self.check(path, version)?;
+        self.check(path, version, acl::WRITE, change.shown)?;
+        change.note(path, ChangeKind::DataChanged);
         let node = self.nodes.get_mut(path).ok_or(Error::NoNode)?;
         self.bytes += data.as_ref().map_or(0, |data| data.len());
         let data = std::mem::replace(&mut node.data, data);
@@ -178,10 +241,15 @@ impl Tree {
         &mut self,
         path: &str,
         version: i32,
-        change: Change,
+        change: &mut Change<'_>,
     ) -> Result<Undo, Error> {
-        if path::split(path).is_none() || path.contains('\0') || path::BUILT_IN.contains(&path) {
+        let Some((parent, _)) = path::split(path) else { return Err(Error::BadArguments) };
+        if path.contains('\0') || path::BUILT_IN.contains(&path) {
             return Err(Error::BadArguments);
+        }
+        self.node(path)?;
+        if !self.node(parent)?.acl.allows(acl::DELETE, change.shown) {
+            return Err(Error::NoAuth);
         }
         if version != ANY_VERSION && version != self.node(path)?.version {
             return Err(Error::BadVersion);
@@ -189,18 +257,65 @@ impl Tree {
         if !self.node(path)?.children.is_empty() {
             return Err(Error::NotEmpty);
         }
+        self.take_away(path, change)
+    }
+
+    fn take_away(&mut self, path: &str, change: &mut Change<'_>) -> Result<Undo, Error> {
         let node = self.remove(path).ok_or(Error::NoNode)?;
         let parent = self.parent_mut(path).ok_or(Error::NoNode)?;
         let parent_pzxid = std::mem::replace(&mut parent.pzxid, change.zxid);
+        change.note(path, ChangeKind::Deleted);
         Ok(Undo::Delete { path: path.into(), node, parent_pzxid })
     }
 
-    /// Demands that a node exists and has a version.
-    pub(super) fn check(&self, path: &str, version: i32) -> Result<(), Error> {
+    /// Removes those of the nodes whose time has come.
+    pub(super) fn sweep(&mut self, paths: &[String], change: &mut Change<'_>) -> usize {
+        let mut swept = 0;
+        for path in paths {
+            let is_overdue =
+                self.nodes.get(&**path).is_some_and(|node| is_overdue(node, change.time_ms));
+            if is_overdue && self.take_away(path, change).is_ok() {
+                swept += 1;
+            }
+        }
+        swept
+    }
+
+    /// Replaces who may do what with a node.
+    pub(super) fn set_acl(
+        &mut self,
+        path: &str,
+        acl: AccessList,
+        version: i32,
+        change: &Change<'_>,
+    ) -> Result<(Stat, Undo), Error> {
+        self.check(path, ANY_VERSION, acl::ADMIN, change.shown)?;
+        let node = self.nodes.get_mut(path).ok_or(Error::NoNode)?;
+        if version != ANY_VERSION && version != node.aversion {
+            return Err(Error::BadVersion);
+        }
+        self.bytes += acl.bytes();
+        self.bytes -= node.acl.bytes();
+        let acl = std::mem::replace(&mut node.acl, acl);
+        node.aversion = node.aversion.wrapping_add(1);
+        Ok((node.stat(), Undo::SetAcl { path: path.into(), acl }))
+    }
+
+    /// Demands that a node exists, allows something and has a version.
+    pub(super) fn check(
+        &self,
+        path: &str,
+        version: i32,
+        permission: i32,
+        shown: &[Identity],
+    ) -> Result<(), Error> {
         if !path::is_valid(path) {
             return Err(Error::BadArguments);
         }
         let node = self.node(path)?;
+        if !node.acl.allows(permission, shown) {
+            return Err(Error::NoAuth);
+        }
         if version != ANY_VERSION && version != node.version {
             return Err(Error::BadVersion);
         }
@@ -230,21 +345,32 @@ impl Tree {
                 assert!(inserted, "its parent is still there");
                 self.parent_mut(&path).expect("it has a parent").pzxid = parent_pzxid;
             }
+            Undo::SetAcl { path, acl } => {
+                let node = self.nodes.get_mut(&path).expect("it was written");
+                self.bytes += acl.bytes();
+                self.bytes -= node.acl.bytes();
+                node.acl = acl;
+                node.aversion = node.aversion.wrapping_sub(1);
+            }
         }
     }
 
     /// Demands that the session lives, and goes on where the caller is.
-    pub(super) fn check_session(&self, caller: Caller) -> Result<(), Error> {
+    pub fn check_session(&self, caller: Caller) -> Result<(), Error> {
         let session = self.sessions.get(&caller.session).ok_or(Error::SessionExpired)?;
         if session.attachment == caller.attachment { Ok(()) } else { Err(Error::SessionMoved) }
     }
 
     /// Ends a session and its ephemeral nodes.
-    pub(super) fn close_session(&mut self, caller: Caller, change: Change) -> Result<(), Error> {
+    pub(super) fn close_session(
+        &mut self,
+        caller: Caller,
+        change: &mut Change<'_>,
+    ) -> Result<(), Error> {
         self.check_session(caller)?;
         let session = self.sessions.get_mut(&caller.session).ok_or(Error::SessionExpired)?;
         for path in std::mem::take(&mut session.ephemerals) {
-            self.delete(&path, ANY_VERSION, change).expect("an ephemeral node is a leaf");
+            self.take_away(&path, change).expect("it is there, and a leaf");
         }
         self.sessions.remove(&caller.session);
         Ok(())
@@ -256,7 +382,9 @@ impl Tree {
         if self.nodes.contains_key(path) {
             return false;
         }
-        if node.owner != SessionId::NONE && !self.sessions.contains_key(&node.owner) {
+        if let Life::Ephemeral(owner) = node.life
+            && !self.sessions.contains_key(&owner)
+        {
             return false;
         }
         if path != path::ROOT {
@@ -264,19 +392,29 @@ impl Tree {
             let Some(parent) = self.nodes.get_mut(parent_path) else { return false };
             parent.children.insert(name.into());
         }
-        if let Some(session) = self.sessions.get_mut(&node.owner) {
-            session.ephemerals.insert(path.into());
+        match node.life {
+            Life::Persistent => {}
+            Life::Container | Life::Ttl { .. } => drop(self.fleeting.insert(path.into())),
+            Life::Ephemeral(owner) => {
+                let session = self.sessions.get_mut(&owner);
+                session.map(|session| session.ephemerals.insert(path.into()));
+            }
         }
-        self.bytes += Self::node_bytes(path, node.data.as_deref());
+        self.bytes += Self::node_bytes(path, node.data.as_deref(), &node.acl);
         self.nodes.insert(path.into(), node);
         true
     }
 
     fn remove(&mut self, path: &str) -> Option<Znode> {
         let node = self.nodes.remove(path)?;
-        self.bytes -= Self::node_bytes(path, node.data.as_deref());
-        if let Some(session) = self.sessions.get_mut(&node.owner) {
-            session.ephemerals.remove(path);
+        self.bytes -= Self::node_bytes(path, node.data.as_deref(), &node.acl);
+        match node.life {
+            Life::Persistent => {}
+            Life::Container | Life::Ttl { .. } => drop(self.fleeting.remove(path)),
+            Life::Ephemeral(owner) => {
+                let session = self.sessions.get_mut(&owner);
+                session.map(|session| session.ephemerals.remove(path));
+            }
         }
         if let (Some(parent), Some((_, name))) = (self.parent_mut(path), path::split(path)) {
             parent.children.remove(name);
@@ -291,4 +429,15 @@ impl Tree {
     fn parent_mut(&mut self, path: &str) -> Option<&mut Znode> {
         self.nodes.get_mut(path::split(path)?.0)
     }
+}
+
+/// Whether the time of a node has come: a container that had children and has none, or a node that
+/// outlived its time and has none.
+fn is_overdue(node: &Znode, time_ms: i64) -> bool {
+    let is_over = match node.life {
+        Life::Persistent | Life::Ephemeral(_) => false,
+        Life::Container => node.creates > 0,
+        Life::Ttl { ms } => time_ms.saturating_sub(node.mtime_ms) > ms,
+    };
+    is_over && node.children.is_empty()
 }

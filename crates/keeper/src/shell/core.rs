@@ -5,14 +5,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
 use super::keeper::{Limits, ProposeError};
 use super::peers::Peers;
+use super::served::Served;
 use super::storage::Storage;
 use crate::machine::quorum::{Batch, Effects, Entry, Letter, LogId, Member, VoterId};
-use crate::machine::{Origin, Outcome, Tree, decode_proposals, encode_proposal};
+use crate::machine::{
+    Caller, Command, Corrupt, Deadlines, Origin, Outcome, Reply, Request, SessionId,
+    decode_proposals, encode_commands, encode_proposal,
+};
 
 /// What became of a proposal.
 pub(super) type Answer = Result<Vec<Outcome>, ProposeError>;
@@ -25,6 +28,8 @@ pub(super) enum Input {
     Letter(VoterId, Letter),
     /// A connection with another voter has ended, and letters with it.
     Disconnected(VoterId),
+    /// Clients were heard of.
+    Heard(Vec<SessionId>),
 }
 
 /// The voter with its directory, and the clients that wait for it.
@@ -39,6 +44,9 @@ pub(super) struct Core {
     tenure: Option<(VoterId, u64)>,
     /// Those who get this voter's snapshot.
     lagging: BTreeMap<VoterId, Progress>,
+    deadlines: Deadlines,
+    next_look: Duration,
+    next_sweep: Duration,
     /// Why nothing more may be written.
     stopped: Option<Arc<str>>,
 }
@@ -48,13 +56,22 @@ pub(super) struct Round<'a> {
     pub(super) now: Duration,
     /// Milliseconds since 1970-01-01 UTC.
     pub(super) time_ms: i64,
-    pub(super) tree: &'a RwLock<Tree>,
+    pub(super) served: &'a Served,
     pub(super) limits: &'a Limits,
     pub(super) peers: &'a Peers,
 }
 
 /// After so long without an answer, a part of a snapshot is sent again.
 const PART_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often a leader looks which sessions have been silent for too long.
+const LOOK_AFTER: Duration = Duration::from_millis(100);
+
+/// How often a leader looks for nodes whose time has come.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// So many of those share a command.
+const SWEPT_AT_ONCE: usize = 1_000;
 
 /// How far another voter is with this one's snapshot.
 #[derive(Clone, Copy)]
@@ -97,13 +114,21 @@ impl Core {
             number,
             tenure: None,
             lagging: BTreeMap::new(),
+            deadlines: Deadlines::default(),
+            next_look: Duration::ZERO,
+            next_sweep: Duration::ZERO,
             stopped: None,
         }
     }
 
     /// When there is something to do even if nothing comes in.
     pub(super) fn deadline(&self) -> Duration {
-        if self.stopped.is_some() { Duration::MAX } else { self.member.deadline() }
+        if self.stopped.is_some() {
+            return Duration::MAX;
+        }
+        let leads = self.tenure.is_some_and(|(leader, _)| leader == self.id);
+        let look = if leads { self.next_look } else { Duration::MAX };
+        self.member.deadline().min(look)
     }
 
     /// Why it does nothing any more.
@@ -143,7 +168,7 @@ impl Core {
         letters: &mut Vec<(VoterId, Letter)>,
     ) -> io::Result<()> {
         let now = round.now;
-        self.note_tenure(now);
+        self.note_tenure(round);
         let mut gathered = Gathered::default();
         for input in inputs {
             match input {
@@ -153,6 +178,7 @@ impl Core {
                 Input::Letter(from, letter) => {
                     self.open_letter(round, (from, letter), &mut gathered, letters)?;
                 }
+                Input::Heard(sessions) => self.hear(now, sessions, letters),
                 Input::Disconnected(voter) => {
                     // Proposals that were under way to the leader, or its refusals, may be lost.
                     if self.tenure.is_some_and(|(leader, _)| leader == voter) {
@@ -161,6 +187,7 @@ impl Core {
                 }
             }
         }
+        self.look_after(round, &mut gathered);
         self.propose(round, gathered, letters);
         self.member.tick(now);
 
@@ -168,25 +195,70 @@ impl Core {
         self.storage.write(hard_state, append.as_ref())?;
         let messages = messages.into_iter();
         letters.extend(messages.map(|(to, message)| (to, Letter::Raft(message))));
-        self.apply(round.tree, &committed)?;
-        self.note_tenure(now);
+        self.apply(round.served, &committed)?;
+        self.note_tenure(round);
         for voter in lagging {
             self.send_snapshot(now, voter, letters)?;
         }
         if self.storage.is_snapshot_due(round.limits.log_bytes) {
             let member = &self.member;
-            let last = self.storage.compact(&round.tree.read(), |last| member.entries_behind(last));
+            let last =
+                self.storage.compact(&round.served.tree(), |last| member.entries_behind(last));
             self.member.note_snapshot(last?);
         }
         Ok(())
     }
 
     /// Those who wait for a leader that is none any more will never learn what became of it.
-    fn note_tenure(&mut self, now: Duration) {
-        let tenure = self.member.leader(now).map(|leader| (leader, self.member.term()));
+    fn note_tenure(&mut self, round: &Round<'_>) {
+        let tenure = self.member.leader(round.now).map(|leader| (leader, self.member.term()));
         if tenure != self.tenure {
             self.tenure = tenure;
             self.give_up();
+            round.served.drop_all();
+            self.deadlines = Deadlines::default();
+        }
+    }
+
+    /// Clients were heard of: the leader notes it, others tell the leader.
+    fn hear(
+        &mut self,
+        now: Duration,
+        sessions: Vec<SessionId>,
+        letters: &mut Vec<(VoterId, Letter)>,
+    ) {
+        match self.tenure {
+            Some((leader, _)) if leader != self.id => {
+                letters.push((leader, Letter::Heard { sessions }));
+            }
+            _ => sessions.into_iter().for_each(|session| self.deadlines.hear(session, now)),
+        }
+    }
+
+    /// A leader ends sessions that have been silent for too long, and nodes whose time has come.
+    fn look_after(&mut self, round: &Round<'_>, gathered: &mut Gathered) {
+        let leads = self.tenure.is_some_and(|(leader, _)| leader == self.id);
+        if !leads || round.now < self.next_look {
+            return;
+        }
+        self.next_look = round.now + LOOK_AFTER;
+        let tree = round.served.tree();
+        let ended = self.deadlines.overdue(round.now, &tree).into_iter();
+        let mut commands: Vec<Command> =
+            ended.map(|caller| Command::new(caller, Request::CloseSession)).collect();
+        if round.now >= self.next_sweep {
+            self.next_sweep = round.now + SWEEP;
+            let overdue = tree.overdue(round.time_ms);
+            let sweeps = overdue.chunks(SWEPT_AT_ONCE).map(|paths| Request::Sweep(paths.to_vec()));
+            commands.extend(sweeps.map(|sweep| Command::new(Caller::default(), sweep)));
+        }
+        for command in commands {
+            let mut bytes = Vec::new();
+            encode_commands(&[command], &mut bytes);
+            // Nobody waits for it.
+            let origin = Origin { voter: self.id, number: self.number };
+            self.number += 1;
+            encode_proposal(origin, &bytes, gathered.batch(bytes.len()));
         }
     }
 
@@ -243,6 +315,10 @@ impl Core {
             }
             Letter::Refused { first, last } => {
                 self.refuse(first, last);
+                Ok(())
+            }
+            Letter::Heard { sessions } => {
+                sessions.into_iter().for_each(|session| self.deadlines.hear(session, round.now));
                 Ok(())
             }
             part @ Letter::Part { .. } => self.take_part(round, from, &part, letters),
@@ -322,7 +398,9 @@ impl Core {
             let member = &self.member;
             match self.storage.install(last, |last| member.entries_behind(last))? {
                 Some((tree, voters)) => {
-                    *round.tree.write() = tree;
+                    round.served.change(|served, _| *served = tree);
+                    // Nobody can tell them what changed.
+                    round.served.drop_all();
                     self.member.install(round.now, (from, term), last, &voters);
                     // What of the own proposals is in it, it does not tell.
                     self.give_up();
@@ -364,16 +442,24 @@ impl Core {
         }
     }
 
-    fn apply(&mut self, tree: &RwLock<Tree>, committed: &[Entry]) -> io::Result<()> {
+    fn apply(&mut self, served: &Served, committed: &[Entry]) -> io::Result<()> {
         if committed.is_empty() {
             return Ok(());
         }
-        let mut tree = tree.write();
-        let mut applied = Vec::new();
-        for entry in committed {
-            applied.extend(self.storage.apply(&mut tree, entry).map_err(io::Error::other)?);
+        let applied = served.change(|tree, nodes| {
+            let mut applied = Vec::new();
+            for entry in committed {
+                applied.extend(self.storage.apply(tree, entry, nodes)?);
+            }
+            Ok(applied)
+        });
+        let applied = applied.map_err(|error: Corrupt| io::Error::other(error))?;
+        let ends = |reply: &Outcome| {
+            matches!(reply.result, Ok(Reply::SessionClosed | Reply::Attached { .. }))
+        };
+        if applied.iter().any(|(_, outcomes)| outcomes.iter().any(ends)) {
+            served.drop_ended();
         }
-        drop(tree);
         for (origin, outcomes) in applied {
             if origin.voter == self.id {
                 self.answer(origin.number, Ok(outcomes));

@@ -9,15 +9,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ottla_runtime::{Clock, World, time};
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, oneshot};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::OpenError;
 use super::core::{Answer, Core, Input, Round};
 use super::peers::Peers;
+use super::served::Served;
 use super::storage::{Opened, Storage};
 use crate::machine::quorum::{Member, Timing, Voter};
-use crate::machine::{Command, Tree, encode_commands};
+use crate::machine::{Caller, Command, Event, SessionId, Tree, Watcher, Watches, encode_commands};
 
 /// How large things may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,13 +98,13 @@ impl std::error::Error for ProposeError {}
 
 /// The tree of znodes, the directory that makes it durable, and the voter that orders its changes.
 ///
-/// Lock order: core, then tree; what came in is locked for itself. A reader waits for no disk: the
-/// tree is locked for writing only while durable entries are applied to it.
+/// Lock order: core, then tree, then clients; what came in is locked for itself. A reader waits for
+/// no disk: the tree is locked for writing only while durable entries are applied to it.
 pub struct Keeper {
     clock: Arc<dyn Clock>,
     limits: Limits,
     core: Mutex<Core>,
-    tree: RwLock<Tree>,
+    served: Served,
     inputs: Mutex<Vec<Input>>,
     /// Something came in.
     came: Notify,
@@ -153,7 +154,7 @@ impl Keeper {
             clock: Arc::clone(&world.clock),
             limits: *limits,
             core: Mutex::new(Core::new(voter.id, member, storage, number)),
-            tree: RwLock::new(tree),
+            served: Served::new(tree),
             inputs: Mutex::default(),
             came: Notify::new(),
             peers: Peers::default(),
@@ -175,7 +176,7 @@ impl Keeper {
             return Err(ProposeError::TooLarge { limit: self.limits.proposal_bytes });
         }
         let growth: usize = commands.iter().map(|command| Tree::growth(&command.request)).sum();
-        if growth > 0 && self.tree.read().bytes() + growth > self.limits.tree_bytes {
+        if growth > 0 && self.served.tree().bytes() + growth > self.limits.tree_bytes {
             return Err(ProposeError::TreeFull { limit: self.limits.tree_bytes });
         }
         let (answer, answered) = oneshot::channel();
@@ -185,7 +186,36 @@ impl Keeper {
 
     /// Looks at the tree as the last applied entry left it. Writes wait while `look` runs.
     pub fn read<T>(&self, look: impl FnOnce(&Tree) -> T) -> T {
-        look(&self.tree.read())
+        look(&self.served.tree())
+    }
+
+    /// Looks at the tree as the last applied entry left it, and may set watches on what it sees.
+    pub fn watch<T>(&self, look: impl FnOnce(&Tree, &mut Watches) -> T) -> T {
+        self.served.watch(look)
+    }
+
+    /// A client that goes on with the session of `caller`, for [`Keeper::watch`]. It is to end when
+    /// its events do: its session has ended or moved, or this voter cannot serve it any more. When it
+    /// ends, [`Keeper::drop_client`] is to be called.
+    pub fn add_client(&self, caller: Caller) -> (Watcher, mpsc::Receiver<Event>) {
+        self.served.add_client(caller)
+    }
+
+    /// Forgets a client and its watches.
+    pub fn drop_client(&self, watcher: Watcher) {
+        self.served.drop_client(watcher);
+    }
+
+    /// Notes that clients of these sessions were heard of. A session that is not heard of for its
+    /// timeout is ended.
+    pub fn hear(&self, sessions: Vec<SessionId>) {
+        self.put(Input::Heard(sessions));
+    }
+
+    /// How many clients and watches there are.
+    #[must_use]
+    pub fn count_clients(&self) -> (usize, usize) {
+        self.served.count()
     }
 
     /// Works as long as it is polled: sees to what came in, and to what time brings. Blocks on the
@@ -211,7 +241,7 @@ impl Keeper {
             let round = Round {
                 now,
                 time_ms: self.clock.wall_ms(),
-                tree: &self.tree,
+                served: &self.served,
                 limits: &self.limits,
                 peers: &self.peers,
             };

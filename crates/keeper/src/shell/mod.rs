@@ -13,6 +13,7 @@ mod keeper;
 mod log;
 mod peers;
 mod sealed;
+mod served;
 mod snapshot;
 mod storage;
 

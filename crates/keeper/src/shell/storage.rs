@@ -14,7 +14,7 @@ use super::snapshot;
 use crate::machine::quorum::{
     Appended, Batch, Entry, HardState, LogId, Payload, Remembered, Voter,
 };
-use crate::machine::{Corrupt, Origin, Outcome, Tree, decode_proposals};
+use crate::machine::{Corrupt, NodeChange, Origin, Outcome, Tree, decode_proposals};
 
 /// What a voter must not forget.
 pub(super) struct Storage {
@@ -114,15 +114,17 @@ impl Storage {
         append.map_or(Ok(()), |append| self.log.append(append, self.applied.index))
     }
 
-    /// Applies a committed entry to the tree, and tells what became of whose proposal.
+    /// Applies a committed entry to the tree, tells what became of whose proposal, and appends what
+    /// changed to `nodes`.
     pub(super) fn apply(
         &mut self,
         tree: &mut Tree,
         entry: &Entry,
+        nodes: &mut Vec<NodeChange>,
     ) -> Result<Vec<(Origin, Vec<Outcome>)>, Corrupt> {
         self.applied = entry.id;
         match &entry.payload {
-            Payload::Normal(batch) => apply(tree, batch),
+            Payload::Normal(batch) => apply(tree, batch, nodes),
             Payload::Membership(voters) => {
                 self.voters.clone_from(voters);
                 Ok(Vec::new())
@@ -288,7 +290,7 @@ fn recover(disk: Arc<dyn Disk>, paths: Paths, lock: Box<dyn DirLock>) -> Result<
     };
     for entry in entries.iter().take_while(|entry| entry.id.index <= opened.committed) {
         storage
-            .apply(&mut tree, entry)
+            .apply(&mut tree, entry, &mut Vec::new())
             .map_err(|error| OpenError::corrupt(&storage.paths.log, 0, error.what))?;
     }
     let committed = storage.applied.index;
@@ -296,11 +298,16 @@ fn recover(disk: Arc<dyn Disk>, paths: Paths, lock: Box<dyn DirLock>) -> Result<
     Ok(Opened { storage, tree, remembered })
 }
 
-fn apply(tree: &mut Tree, batch: &Batch) -> Result<Vec<(Origin, Vec<Outcome>)>, Corrupt> {
+fn apply(
+    tree: &mut Tree,
+    batch: &Batch,
+    nodes: &mut Vec<NodeChange>,
+) -> Result<Vec<(Origin, Vec<Outcome>)>, Corrupt> {
     let mut outcomes = Vec::new();
     for proposal in decode_proposals(&batch.proposals)? {
-        let applied = proposal.commands.iter().map(|command| tree.apply(batch.time_ms, command));
-        outcomes.push((proposal.origin, applied.collect()));
+        let commands = proposal.commands.iter();
+        let applied = commands.map(|command| tree.apply(batch.time_ms, command, nodes)).collect();
+        outcomes.push((proposal.origin, applied));
     }
     Ok(outcomes)
 }

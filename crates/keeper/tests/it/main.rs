@@ -57,7 +57,7 @@ fn propose_all(
     caller: Caller,
     requests: Vec<Request>,
 ) -> Result<Vec<Outcome>, ProposeError> {
-    let command = |request| Command { caller, request };
+    let command = |request| Command::new(caller, request);
     let mut proposed = keeper.propose(requests.into_iter().map(command).collect())?;
     keeper.step();
     proposed.now().expect("a keeper that is alone answers at once")
@@ -79,5 +79,5 @@ fn session_of(outcome: &Outcome) -> Caller {
 }
 
 fn apply(tree: &mut Tree, caller: Caller, request: Request) -> Outcome {
-    tree.apply(NOW_MS, &Command { caller, request })
+    tree.apply(NOW_MS, &Command::new(caller, request), &mut Vec::new())
 }

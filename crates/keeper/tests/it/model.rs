@@ -89,7 +89,7 @@ impl Model {
 
     fn op(&mut self, op: &Op, session: SessionId, time_ms: i64) -> Result<Written, Error> {
         match op {
-            Op::Create { path, data, mode } => {
+            Op::Create { path, data, mode, .. } => {
                 let up = self.nodes.get(parent(path)).ok_or(Error::NoNode)?.clone();
                 let number = if mode.is_sequential() {
                     format!("{:010}", up.creates)
@@ -129,6 +129,7 @@ impl Model {
                 Ok(Written::Deleted)
             }
             Op::Check { path, version } => self.versioned(path, *version).map(|_| Written::Checked),
+            Op::SetAcl { .. } => unreachable!("not drawn"),
         }
     }
 
@@ -173,7 +174,7 @@ impl Model {
                 *self = copy;
                 Ok(Reply::Written(written))
             }
-            Request::OpenSession { .. } | Request::Sync => unreachable!("answered above"),
+            other => unreachable!("{other:?} is answered above, or not drawn"),
         }
     }
 
@@ -241,9 +242,9 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
     ];
     // Mostly as it was opened, for that is the zxid that is its id.
     let caller = (1..4i64, prop_oneof![8 => Just(0), 1 => 1..60i64]);
-    (caller, request).prop_map(|((session, later), request)| Command {
-        caller: Caller { session: SessionId(session), attachment: session.max(later) },
-        request,
+    (caller, request).prop_map(|((session, later), request)| {
+        let attachment = session.max(later);
+        Command::new(Caller { session: SessionId(session), attachment }, request)
     })
 }
 
@@ -259,11 +260,11 @@ proptest! {
         let (mut tree, mut model) = (Tree::new(), Model::new());
         for byte in [1, 2] {
             let request = open(Password([byte; 16]));
-            let opening = Command { caller: Caller::default(), request };
-            prop_assert_eq!(tree.apply(0, &opening).result, model.apply(0, &opening));
+            let opening = Command::new(Caller::default(), request);
+            prop_assert_eq!(tree.apply(0, &opening, &mut Vec::new()).result, model.apply(0, &opening));
         }
         for (time_ms, command) in &commands {
-            let outcome = tree.apply(*time_ms, command);
+            let outcome = tree.apply(*time_ms, command, &mut Vec::new());
             prop_assert_eq!(outcome.result, model.apply(*time_ms, command), "{:?}", command);
             model.check(&tree)?;
         }

@@ -5,6 +5,10 @@ use ottla_keeper::{
     Written,
 };
 
+use ottla_keeper::machine::acl::{ADMIN, ALL, CREATE, DELETE, READ, WRITE};
+use ottla_keeper::machine::{AccessList, Acl, ChangeKind, Identity, NodeChange};
+use ottla_keeper::{Command, Node};
+
 use super::{NOW_MS, OPEN, apply, session_of};
 
 /// A tree with one session.
@@ -215,4 +219,118 @@ fn null_and_empty_data_differ() {
     assert_eq!(world.tree.get("/empty").unwrap().data.as_deref(), Some(&[][..]));
     world.one(Op::set("/null", vec![], 0)).unwrap();
     assert_eq!(world.tree.get("/null").unwrap().data.as_deref(), Some(&[][..]));
+}
+
+fn access(entries: &[(i32, &str, &str)]) -> AccessList {
+    let acl = |&(permissions, scheme, id): &(i32, &str, &str)| {
+        let identity = Identity::new(scheme, id);
+        Acl { permissions, identity }
+    };
+    AccessList::new(entries.iter().map(acl).collect())
+}
+
+#[test]
+fn an_access_list_says_who_may_do_what() {
+    let mut world = World::new();
+    let bob = Identity::new("digest", "bob:hash");
+    let mode = CreateMode::Persistent;
+    let acl = access(&[(READ | CREATE, "world", "anyone"), (ALL, "digest", "bob:hash")]);
+    world.one(Op::Create { path: "/a".to_owned(), data: None, mode, acl: acl.clone() }).unwrap();
+    let (session, mut try_as) = (world.session, |shown: Vec<Identity>, op: Op| {
+        let command = Command { caller: world.session, shown, request: Request::Write(vec![op]) };
+        let result = world.tree.apply(NOW_MS, &command, &mut Vec::new()).result;
+        result.map(drop).map_err(|failure| failure.error)
+    });
+    let cases = |acl: AccessList| {
+        [
+            (Op::create("/a/b", None), Ok(())),
+            (Op::check("/a", 0), Ok(())),
+            (Op::set("/a", vec![], 0), Err(Error::NoAuth)),
+            // It is the parent that is asked.
+            (Op::delete("/a/b", 0), Err(Error::NoAuth)),
+            (Op::SetAcl { path: "/a".to_owned(), acl, version: 0 }, Err(Error::NoAuth)),
+        ]
+    };
+    let other = Identity::new("digest", "eve:hash");
+    for (op, expected) in cases(acl.clone()) {
+        assert_eq!(try_as(vec![other.clone()], op.clone()), expected, "{op:?}");
+        if expected.is_err() {
+            assert_eq!(try_as(vec![other.clone(), bob.clone()], op.clone()), Ok(()), "{op:?}");
+        }
+    }
+    let (list, stat) = world.tree.acl("/a").unwrap();
+    assert_eq!((list, stat.aversion, stat.version), (acl.list(), 1, 1));
+    let stale = Op::SetAcl { path: "/a".to_owned(), acl, version: 0 };
+    assert_eq!(world.one(stale), Err(Error::BadVersion));
+    assert_eq!(world.tree.allows("/a", WRITE | DELETE | ADMIN, &[other]), Some(false));
+    assert_eq!(world.tree.allows("/b", READ, &[]), None);
+
+    // A multi that fails takes back what it changed of lists too.
+    let before = world.tree.acl("/a");
+    let open = Op::SetAcl { path: "/a".to_owned(), acl: AccessList::default(), version: 1 };
+    assert!(world.multi(vec![open, Op::check("/a", 7)]).is_err());
+    assert_eq!(world.tree.acl("/a"), before);
+    assert_eq!(session, world.session);
+}
+
+#[test]
+fn containers_and_nodes_with_a_time_to_live_go_when_their_time_has_come() {
+    let mut world = World::new();
+    let create = |path: &str, mode| Op::create_as(path, None, mode);
+    world.one(create("/new", CreateMode::Container)).unwrap();
+    world.one(create("/used", CreateMode::Container)).unwrap();
+    world.create("/used/child");
+    world.one(create("/ttl", CreateMode::Ttl(1_000))).unwrap();
+    world.create("/ttl/child");
+    let Written::Created { path, .. } =
+        world.one(create("/s_", CreateMode::TtlSequential(1_000))).unwrap()
+    else {
+        panic!("no path");
+    };
+    assert_eq!(world.stat("/new").ephemeral_owner, SessionId(i64::MIN));
+    assert_eq!(world.stat("/ttl").ephemeral_owner, SessionId((0xff << 56) | 1_000));
+
+    assert_eq!(world.tree.overdue(NOW_MS + 1_000), [""; 0]);
+    assert_eq!(world.tree.overdue(NOW_MS + 1_001), [&*path]);
+    world.one(Op::delete("/used/child", 0)).unwrap();
+    world.one(Op::delete("/ttl/child", 0)).unwrap();
+    let later = NOW_MS + 1_001;
+    assert_eq!(world.tree.overdue(later), [&*path, "/ttl", "/used"]);
+    // What changed in between stays.
+    world.create("/used/again");
+    let paths = ["/new", &*path, "/ttl", "/used", "/none"].map(str::to_owned).to_vec();
+    let mut changes = Vec::new();
+    let sweep = Command::new(Caller::default(), Request::Sweep(paths));
+    let outcome = world.tree.apply(later, &sweep, &mut changes);
+    assert_eq!(outcome.result, Ok(Reply::Swept(2)));
+    let deleted = |path: &str| NodeChange { path: path.into(), kind: ChangeKind::Deleted };
+    assert_eq!(changes, [deleted(&path), deleted("/ttl")]);
+    assert_eq!(world.children("/"), ["new", "used", "zookeeper"]);
+}
+
+#[test]
+fn what_changed_is_told_and_what_was_taken_back_is_not() {
+    let mut world = World::new();
+    let mut changes = Vec::new();
+    let mut write = |ops: Vec<Op>| {
+        changes.clear();
+        let command = Command::new(world.session, Request::Write(ops));
+        let _ = world.tree.apply(NOW_MS, &command, &mut changes);
+        let told = changes.iter().map(|change| (change.path.to_string(), change.kind));
+        told.collect::<Vec<_>>()
+    };
+    let (e, s) = ("/e".to_owned(), "/s_0000000001".to_owned());
+    let created = write(vec![ephemeral("/e"), sequential("/s_"), Op::set("/e", vec![], 0)]);
+    let kinds = [ChangeKind::Created, ChangeKind::Created, ChangeKind::DataChanged];
+    assert_eq!(
+        created,
+        [e.clone(), s.clone(), e.clone()].into_iter().zip(kinds).collect::<Vec<_>>()
+    );
+    assert_eq!(write(vec![Op::delete(&*s, 0), Op::check("/none", 0)]), []);
+    assert_eq!(write(vec![Op::delete(&*s, 0)]), [(s, ChangeKind::Deleted)]);
+    let close = Command::new(world.session, Request::CloseSession);
+    changes.clear();
+    world.tree.apply(NOW_MS, &close, &mut changes).result.unwrap();
+    assert_eq!(changes, [NodeChange { path: e.into(), kind: ChangeKind::Deleted }]);
+    assert_eq!(world.tree.get("/e"), None::<Node>);
 }

@@ -115,6 +115,7 @@ impl Cluster {
     fn propose(&mut self) {
         let id = 1 + self.dice.roll(VOTERS.into()) as u8;
         let Some(process) = self.processes.get(&id) else { return };
+        process.keeper.hear(vec![self.session.session]);
         let number = self.proposed;
         self.proposed += 1;
         let path = format!("/{number}");
@@ -122,7 +123,7 @@ impl Cluster {
             Op::create(path, Some(vec![b'd'; 20])),
             Op::create_as("/s_", None, CreateMode::PersistentSequential),
         ];
-        let command = Command { caller: self.session, request: Request::Write(ops) };
+        let command = Command::new(self.session, Request::Write(ops));
         let proposed = process.keeper.propose(vec![command]);
         let known = self.known.clone();
         Spawner::current().detach(async move {
@@ -137,7 +138,7 @@ impl Cluster {
     /// Opens the session as soon as there is a leader.
     async fn connect(&mut self) {
         loop {
-            let open = Command { caller: Caller::default(), request: OPEN };
+            let open = Command::new(Caller::default(), OPEN);
             let proposed = self.processes[&1].keeper.propose(vec![open]).unwrap();
             if let Ok(outcomes) = proposed.await {
                 self.session = session_of(&outcomes[0]);
@@ -145,6 +146,11 @@ impl Cluster {
             }
             time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    fn exists(&self, path: &str) -> Vec<bool> {
+        let found = |process: &Process| process.keeper.read(|tree| tree.exists(path)).is_some();
+        self.processes.values().map(found).collect()
     }
 
     async fn storm(&mut self) {
@@ -208,10 +214,14 @@ impl Cluster {
     }
 }
 
-fn run(seed: u64) -> (Tree, Vec<Sent>) {
+/// Runs `test` on a runtime whose time jumps to whatever is next.
+fn simulate<T>(test: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(test)
+}
+
+fn run(seed: u64) -> (Tree, Vec<Sent>) {
+    simulate(async {
         let mut cluster = Cluster::new(seed);
         cluster.network.record();
         cluster.connect().await;
@@ -251,4 +261,36 @@ fn the_same_seed_gives_the_same_trace() {
         assert_eq!(one.0, two.0, "seed {seed}");
         assert_eq!(trace(&one.1), trace(&two.1), "seed {seed}");
     }
+}
+
+#[test]
+fn a_silent_session_ends_and_a_live_one_survives_its_leader() {
+    simulate(async {
+        let mut cluster = Cluster::new(1);
+        cluster.connect().await;
+        let live = cluster.session;
+        cluster.connect().await;
+        for (session, path) in [(live, "/live"), (cluster.session, "/silent")] {
+            let op = Op::create_as(path, None, CreateMode::Ephemeral);
+            let command = Command::new(session, Request::Write(vec![op]));
+            cluster.processes[&1].keeper.propose(vec![command]).unwrap().await.unwrap();
+        }
+        time::sleep(Duration::from_secs(1)).await;
+        assert_eq!([cluster.exists("/live"), cluster.exists("/silent")], [[true; 3], [true; 3]]);
+        for second in 0..20 {
+            // One of them leads.
+            if second == 3 || second == 9 {
+                let id = 1 + second as u8 / 9;
+                cluster.crash(id).await;
+                cluster.start(id);
+            }
+            cluster.processes[&3].keeper.hear(vec![live.session]);
+            time::sleep(Duration::from_secs(1)).await;
+            // A new leader grants every session its time again, but no more than that.
+            if second < 4 {
+                assert_eq!(cluster.exists("/silent"), [true; 3], "after {second} s");
+            }
+        }
+        assert_eq!([cluster.exists("/live"), cluster.exists("/silent")], [[true; 3], [false; 3]]);
+    });
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::entry::{LogId, decode_count, decode_log_id, encode_log_id};
 use super::message::Message;
-use crate::machine::{Corrupt, Decoder};
+use crate::machine::{Corrupt, Decoder, SessionId};
 
 /// What one voter sends to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,11 @@ pub enum Letter {
         first: u64,
         /// The last number.
         last: u64,
+    },
+    /// Clients of these sessions were heard of.
+    Heard {
+        /// The sessions.
+        sessions: Vec<SessionId>,
     },
     /// Bytes of the leader's snapshot, for a voter whose log ends before the leader's begins.
     Part {
@@ -70,6 +75,10 @@ impl Letter {
                 out.extend_from_slice(&first.to_be_bytes());
                 out.extend_from_slice(&last.to_be_bytes());
             }
+            Self::Heard { sessions } => {
+                out.push(5);
+                sessions.iter().for_each(|id| out.extend_from_slice(&id.0.to_be_bytes()));
+            }
             Self::Part { term, last, offset, is_end, bytes } => {
                 out.push(3);
                 out.extend_from_slice(&term.to_be_bytes());
@@ -109,6 +118,13 @@ impl Letter {
                 let (term, last) = (decode_count(&mut input)?, decode_log_id(&mut input)?);
                 let offset = decode_count(&mut input)?;
                 input.end().map(|()| Self::Got { term, last, offset })
+            }
+            5 => {
+                let mut sessions = Vec::new();
+                while !input.rest().is_empty() {
+                    sessions.push(SessionId(input.i64()?));
+                }
+                Ok(Self::Heard { sessions })
             }
             _ => Err(input.corrupt()),
         }
