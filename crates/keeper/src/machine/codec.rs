@@ -373,7 +373,8 @@ impl<'a> Decoder<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    fn i32(&mut self) -> Result<i32, Corrupt> {
+    /// The next four bytes, signed.
+    pub fn i32(&mut self) -> Result<i32, Corrupt> {
         self.array().map(i32::from_be_bytes)
     }
 

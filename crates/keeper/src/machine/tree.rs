@@ -150,6 +150,18 @@ impl Tree {
         self.last_zxid
     }
 
+    /// How many nodes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are no nodes: never, for a tree has ZooKeeper's own.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// An estimate of the memory that the nodes take, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {

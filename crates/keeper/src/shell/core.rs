@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::keeper::{Limits, ProposeError};
+use super::keeper::{Limits, ProposeError, Role, Status};
 use super::peers::Peers;
 use super::served::Served;
 use super::storage::Storage;
@@ -129,6 +129,17 @@ impl Core {
         let leads = self.tenure.is_some_and(|(leader, _)| leader == self.id);
         let look = if leads { self.next_look } else { Duration::MAX };
         self.member.deadline().min(look)
+    }
+
+    pub(super) fn status(&self, now: Duration) -> Status {
+        let leader = self.member.leader(now);
+        let role = match leader {
+            _ if self.member.is_alone() => Role::Alone,
+            Some(leader) if leader == self.id => Role::Leader,
+            Some(_) => Role::Follower,
+            None => Role::Searching,
+        };
+        Status { role, term: self.member.term(), leader }
     }
 
     /// Why it does nothing any more.

@@ -17,7 +17,7 @@ use super::core::{Answer, Core, Input, Round};
 use super::peers::Peers;
 use super::served::Served;
 use super::storage::{Opened, Storage};
-use crate::machine::quorum::{Member, Timing, Voter};
+use crate::machine::quorum::{Member, Timing, Voter, VoterId};
 use crate::machine::{Caller, Command, Event, SessionId, Tree, Watcher, Watches, encode_commands};
 
 /// How large things may grow.
@@ -55,6 +55,30 @@ pub struct Options {
     pub limits: Limits,
     /// The clockwork of the quorum.
     pub timing: Timing,
+}
+
+/// What a voter is at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What it does.
+    pub role: Role,
+    /// The term that it is in.
+    pub term: u64,
+    /// The leader that it has heard of lately.
+    pub leader: Option<VoterId>,
+}
+
+/// What a voter does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It is the quorum.
+    Alone,
+    /// It leads, and has heard of a majority lately.
+    Leader,
+    /// It follows a leader that it has heard of lately.
+    Follower,
+    /// It knows of no leader.
+    Searching,
 }
 
 /// Why a proposal was not taken, or what became of it is not known.
@@ -210,6 +234,12 @@ impl Keeper {
     /// timeout is ended.
     pub fn hear(&self, sessions: Vec<SessionId>) {
         self.put(Input::Heard(sessions));
+    }
+
+    /// What the voter is at present.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.core.lock().status(self.clock.elapsed())
     }
 
     /// How many clients and watches there are.

@@ -9,6 +9,7 @@
 
 mod core;
 mod hard_state;
+mod identity;
 mod keeper;
 mod log;
 mod peers;
@@ -23,7 +24,8 @@ use std::path::{Path, PathBuf};
 
 use crate::machine::quorum::Voter;
 
-pub use keeper::{Keeper, Limits, Options, ProposeError, Proposed};
+pub use identity::directory_id;
+pub use keeper::{Keeper, Limits, Options, ProposeError, Proposed, Role, Status};
 pub use peers::Peer;
 
 /// Why a directory could not be opened.

@@ -7,6 +7,7 @@ mod model;
 mod quorum;
 mod rules;
 mod three;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -215,7 +215,7 @@ impl Cluster {
 }
 
 /// Runs `test` on a runtime whose time jumps to whatever is next.
-fn simulate<T>(test: impl Future<Output = T>) -> T {
+pub(super) fn simulate<T>(test: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true).build().unwrap().block_on(test)
 }

@@ -2,6 +2,7 @@
 
 mod config;
 mod consume;
+mod keeper;
 mod log;
 mod produce;
 mod start;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Consume(consume::Consume),
     /// Look at the files of logs, check them, put them right
     Log(log::Log),
+    /// Run the coordination service without a broker
+    Keeper(keeper::KeeperArgs),
 }
 
 impl Command {
@@ -47,6 +50,7 @@ impl Command {
             Self::Produce(produce) => block_on(produce.run()),
             Self::Consume(consume) => block_on(consume.run()),
             Self::Log(log) => log.run(),
+            Self::Keeper(keeper) => keeper.run(),
         }
     }
 }

@@ -458,7 +458,8 @@ impl Member {
         }
     }
 
-    fn is_alone(&self) -> bool {
+    /// Whether it is the only voter.
+    pub fn is_alone(&self) -> bool {
         let config = self.node.config();
         let mut voters = config.voters.union(&config.new_voters);
         voters.next() == Some(&NodeId::new(self.id)) && voters.next().is_none()

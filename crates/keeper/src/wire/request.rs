@@ -1,0 +1,279 @@
+//! What a client can ask, as it is on the wire.
+
+use super::jute::Reader;
+use crate::machine::{AccessList, Corrupt, CreateMode, Identity, Op, TTL_MS_MAX, WatchKind};
+
+/// ZooKeeper's error codes.
+pub(super) mod code {
+    pub(in crate::wire) const SYSTEM_ERROR: i32 = -1;
+    pub(in crate::wire) const RUNTIME_INCONSISTENCY: i32 = -2;
+    pub(in crate::wire) const MARSHALLING: i32 = -5;
+    pub(in crate::wire) const UNIMPLEMENTED: i32 = -6;
+    pub(in crate::wire) const BAD_ARGUMENTS: i32 = -8;
+    pub(in crate::wire) const NO_NODE: i32 = -101;
+    pub(in crate::wire) const NO_AUTH: i32 = -102;
+    pub(in crate::wire) const BAD_VERSION: i32 = -103;
+    pub(in crate::wire) const NO_CHILDREN_FOR_EPHEMERALS: i32 = -108;
+    pub(in crate::wire) const NODE_EXISTS: i32 = -110;
+    pub(in crate::wire) const NOT_EMPTY: i32 = -111;
+    pub(in crate::wire) const SESSION_EXPIRED: i32 = -112;
+    pub(in crate::wire) const INVALID_ACL: i32 = -114;
+    pub(in crate::wire) const AUTH_FAILED: i32 = -115;
+    pub(in crate::wire) const SESSION_MOVED: i32 = -118;
+    pub(in crate::wire) const NO_WATCHER: i32 = -121;
+    pub(in crate::wire) const QUOTA_EXCEEDED: i32 = -125;
+}
+
+/// ZooKeeper's types of operations that are told in answers to a multi.
+pub(super) mod op {
+    pub(in crate::wire) const CREATE: i32 = 1;
+    pub(in crate::wire) const DELETE: i32 = 2;
+    pub(in crate::wire) const GET_DATA: i32 = 4;
+    pub(in crate::wire) const SET_DATA: i32 = 5;
+    pub(in crate::wire) const GET_CHILDREN: i32 = 8;
+    pub(in crate::wire) const CHECK: i32 = 13;
+    pub(in crate::wire) const CREATE2: i32 = 15;
+    pub(in crate::wire) const CREATE_CONTAINER: i32 = 19;
+    pub(in crate::wire) const CREATE_TTL: i32 = 21;
+    pub(in crate::wire) const ERROR: i32 = -1;
+}
+
+/// What a client asks.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// A single write.
+    Write(Op, Answer),
+    /// All of these or none; of each, the type as which it is answered.
+    Multi(Vec<(Op, i32)>),
+    Read(Read),
+    /// Several reads, each on its own.
+    MultiRead(Vec<Read>),
+    Sync(String),
+    Ping,
+    Auth {
+        scheme: String,
+        auth: Vec<u8>,
+    },
+    SetWatches(Box<SetWatches>),
+    AddWatch {
+        path: String,
+        kind: WatchKind,
+    },
+    /// Whether there are such watches, and whether to take them back.
+    Watches {
+        path: String,
+        kinds: &'static [WatchKind],
+        is_removal: bool,
+    },
+    WhoAmI,
+    CloseSession,
+    /// Nothing that can be done: the error, and whether the connection ends with it.
+    Refused {
+        code: i32,
+        is_end: bool,
+    },
+}
+
+/// What a write is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Path,
+    PathAndStat,
+    Stat,
+    Nothing,
+}
+
+/// A read.
+#[derive(Debug)]
+pub(super) enum Read {
+    Exists { path: String, watch: bool },
+    Data { path: String, watch: bool },
+    Children { path: String, watch: bool, with_stat: bool },
+    Acl { path: String },
+    Ephemerals { prefix: String },
+    Descendants { path: String },
+}
+
+/// The watches that a client had on its connection before.
+#[derive(Debug, Default)]
+pub(super) struct SetWatches {
+    /// The last change that the client knows of.
+    pub(super) known: i64,
+    pub(super) data: Vec<String>,
+    pub(super) exist: Vec<String>,
+    pub(super) children: Vec<String>,
+    pub(super) persistent: Vec<String>,
+    pub(super) recursive: Vec<String>,
+}
+
+const ANY: &[WatchKind] =
+    &[WatchKind::Data, WatchKind::Children, WatchKind::Persistent, WatchKind::Recursive];
+const CHILDREN: &[WatchKind] = &[WatchKind::Children, WatchKind::Persistent, WatchKind::Recursive];
+const DATA: &[WatchKind] = &[WatchKind::Data, WatchKind::Persistent, WatchKind::Recursive];
+
+/// Reads the body of a request of a type, from a client that has shown to be `shown`.
+pub(super) fn read(kind: i32, body: &mut Reader<'_>, shown: &[Identity]) -> Asked {
+    let refused = |code| Asked::Refused { code, is_end: false };
+    match try_read(kind, body, shown) {
+        Ok(Ok(asked)) => asked,
+        Ok(Err(code)) => refused(code),
+        Err(Corrupt { .. }) => refused(code::MARSHALLING),
+    }
+}
+
+/// What is asked, or with which code it is refused.
+type Judged<T> = Result<T, i32>;
+
+fn try_read(
+    kind: i32,
+    body: &mut Reader<'_>,
+    shown: &[Identity],
+) -> Result<Judged<Asked>, Corrupt> {
+    let write = |op: Judged<Op>, answer| op.map(|op| Asked::Write(op, answer));
+    Ok(match kind {
+        op::CREATE => write(read_create(kind, body, shown)?, Answer::Path),
+        op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
+            write(read_create(kind, body, shown)?, Answer::PathAndStat)
+        }
+        op::DELETE => write(Ok(read_delete(body)?), Answer::Nothing),
+        op::SET_DATA => write(Ok(read_set(body)?), Answer::Stat),
+        7 => {
+            let (path, acl, version) = (body.text()?, body.acl()?, body.i32()?);
+            let acl = AccessList::resolve(acl, shown).ok_or(code::INVALID_ACL);
+            write(acl.map(|acl| Op::SetAcl { path, acl, version }), Answer::Stat)
+        }
+        14 => read_multi(body, shown)?.map(Asked::Multi),
+        22 => {
+            let mut reads = Vec::new();
+            while let Some(kind) = read_header(body)? {
+                match read_read(kind, body)? {
+                    Some(read @ (Read::Data { .. } | Read::Children { .. })) => reads.push(read),
+                    _ => return Ok(Err(code::BAD_ARGUMENTS)),
+                }
+            }
+            Ok(Asked::MultiRead(reads))
+        }
+        9 => Ok(Asked::Sync(body.text()?)),
+        11 => Ok(Asked::Ping),
+        17 | 18 => {
+            let (path, kinds) = (body.text()?, body.i32()?);
+            let kinds = match kinds {
+                1 => CHILDREN,
+                2 => DATA,
+                3 => ANY,
+                _ => return Ok(Err(code::BAD_ARGUMENTS)),
+            };
+            Ok(Asked::Watches { path, kinds, is_removal: kind == 18 })
+        }
+        100 => {
+            let (_, scheme, auth) = (body.i32()?, body.text()?, body.buffer()?);
+            Ok(Asked::Auth { scheme, auth: auth.unwrap_or_default().to_vec() })
+        }
+        101 | 105 => Ok(Asked::SetWatches(Box::new(read_watches(kind == 105, body)?))),
+        106 => {
+            let path = body.text()?;
+            match body.i32()? {
+                0 => Ok(Asked::AddWatch { path, kind: WatchKind::Persistent }),
+                1 => Ok(Asked::AddWatch { path, kind: WatchKind::Recursive }),
+                _ => Err(code::BAD_ARGUMENTS),
+            }
+        }
+        107 => Ok(Asked::WhoAmI),
+        -11 => Ok(Asked::CloseSession),
+        // A check is part of a multi, and who votes is not changed this way.
+        op::CHECK | 16 => Err(code::UNIMPLEMENTED),
+        kind => match read_read(kind, body)? {
+            Some(read) => Ok(Asked::Read(read)),
+            None => Ok(Asked::Refused { code: code::UNIMPLEMENTED, is_end: true }),
+        },
+    })
+}
+
+fn read_read(kind: i32, body: &mut Reader<'_>) -> Result<Option<Read>, Corrupt> {
+    Ok(Some(match kind {
+        3 => Read::Exists { path: body.text()?, watch: body.bool()? },
+        op::GET_DATA => Read::Data { path: body.text()?, watch: body.bool()? },
+        6 => Read::Acl { path: body.text()? },
+        op::GET_CHILDREN | 12 => {
+            let (path, watch) = (body.text()?, body.bool()?);
+            Read::Children { path, watch, with_stat: kind == 12 }
+        }
+        103 => Read::Ephemerals { prefix: body.text()? },
+        104 => Read::Descendants { path: body.text()? },
+        _ => return Ok(None),
+    }))
+}
+
+fn read_create(
+    kind: i32,
+    body: &mut Reader<'_>,
+    shown: &[Identity],
+) -> Result<Judged<Op>, Corrupt> {
+    let (path, data, acl, flags) = (body.text()?, body.data()?, body.acl()?, body.i32()?);
+    let ttl = if kind == op::CREATE_TTL { Some(body.i64()?) } else { None };
+    let mode = match (flags, ttl) {
+        (0, None) => CreateMode::Persistent,
+        (1, None) => CreateMode::Ephemeral,
+        (2, None) => CreateMode::PersistentSequential,
+        (3, None) => CreateMode::EphemeralSequential,
+        (4, None) => CreateMode::Container,
+        (5, Some(ttl)) if (1..=TTL_MS_MAX).contains(&ttl) => CreateMode::Ttl(ttl),
+        (6, Some(ttl)) if (1..=TTL_MS_MAX).contains(&ttl) => CreateMode::TtlSequential(ttl),
+        _ => return Ok(Err(code::BAD_ARGUMENTS)),
+    };
+    let acl = AccessList::resolve(acl, shown).ok_or(code::INVALID_ACL);
+    Ok(acl.map(|acl| Op::Create { path, data, mode, acl }))
+}
+
+fn read_delete(body: &mut Reader<'_>) -> Result<Op, Corrupt> {
+    Ok(Op::Delete { path: body.text()?, version: body.i32()? })
+}
+
+fn read_set(body: &mut Reader<'_>) -> Result<Op, Corrupt> {
+    Ok(Op::Set { path: body.text()?, data: body.data()?, version: body.i32()? })
+}
+
+/// The type of the next operation of a multi; `None` at its end.
+fn read_header(body: &mut Reader<'_>) -> Result<Option<i32>, Corrupt> {
+    let (kind, is_end, _) = (body.i32()?, body.bool()?, body.i32()?);
+    Ok((!is_end).then_some(kind))
+}
+
+fn read_multi(
+    body: &mut Reader<'_>,
+    shown: &[Identity],
+) -> Result<Judged<Vec<(Op, i32)>>, Corrupt> {
+    let mut ops = Vec::new();
+    while let Some(kind) = read_header(body)? {
+        let op = match kind {
+            op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
+                match read_create(kind, body, shown)? {
+                    Ok(op) => op,
+                    Err(code) => return Ok(Err(code)),
+                }
+            }
+            op::DELETE => read_delete(body)?,
+            op::SET_DATA => read_set(body)?,
+            op::CHECK => Op::Check { path: body.text()?, version: body.i32()? },
+            _ => return Err(body.corrupt()),
+        };
+        ops.push((op, kind));
+    }
+    Ok(Ok(ops))
+}
+
+fn read_watches(with_persistent: bool, body: &mut Reader<'_>) -> Result<SetWatches, Corrupt> {
+    let paths = |body: &mut Reader<'_>| body.vector(Reader::text);
+    let mut watches = SetWatches {
+        known: body.i64()?,
+        data: paths(body)?,
+        exist: paths(body)?,
+        children: paths(body)?,
+        ..SetWatches::default()
+    };
+    if with_persistent {
+        watches.persistent = paths(body)?;
+        watches.recursive = paths(body)?;
+    }
+    Ok(watches)
+}
