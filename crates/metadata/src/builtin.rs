@@ -34,9 +34,9 @@ impl BuiltIn {
         let request = Request::OpenSession { timeout_ms: TIMEOUT_MS, password };
         let outcome = propose(&keeper, Caller::default(), request).await?;
         match outcome.result? {
-            Reply::SessionOpened(session) => {
-                let caller = Caller { session, attachment: outcome.zxid };
-                let heartbeat = Spawner::current().spawn(keep_alive(Arc::clone(&keeper), session));
+            Reply::SessionOpened(caller) => {
+                let beats = keep_alive(Arc::clone(&keeper), caller.session);
+                let heartbeat = Spawner::current().spawn(beats);
                 Ok(Self { keeper, caller, _heartbeat: heartbeat })
             }
             reply => Err(TreeError::Unavailable { reason: format!("{reply:?}").into() }),

@@ -18,7 +18,8 @@ impl Tree {
         command: &Command,
         nodes: &mut Vec<NodeChange>,
     ) -> Outcome {
-        self.last_zxid += i64::from(command.request != Request::Sync);
+        let is_change = !matches!(command.request, Request::Sync | Request::Attach { .. });
+        self.last_zxid += i64::from(is_change);
         let whole = |error| Failure { op: 0, error };
         let caller = command.caller;
         let zxid = self.last_zxid;
@@ -28,7 +29,7 @@ impl Tree {
             Request::OpenSession { timeout_ms, password } => {
                 Ok(self.open_session(*timeout_ms, *password, zxid))
             }
-            Request::Attach { password } => self.attach(caller, *password, zxid).map_err(whole),
+            Request::Attach { password } => self.attach(caller, *password).map_err(whole),
             Request::CloseSession => {
                 self.close_session(caller, change).map(|()| Reply::SessionClosed).map_err(whole)
             }
@@ -44,18 +45,20 @@ impl Tree {
     }
 
     fn open_session(&mut self, timeout_ms: u32, password: Password, zxid: Zxid) -> Reply {
-        let (id, attachment) = (SessionId(zxid), zxid);
+        self.attachments += 1;
+        let (id, attachment) = (SessionId(zxid), self.attachments);
         let session = Session { timeout_ms, password, attachment, ephemerals: BTreeSet::new() };
         self.sessions.insert(id, session);
-        Reply::SessionOpened(id)
+        Reply::SessionOpened(Caller { session: id, attachment })
     }
 
-    fn attach(&mut self, caller: Caller, password: Password, zxid: Zxid) -> Result<Reply, Error> {
+    fn attach(&mut self, caller: Caller, password: Password) -> Result<Reply, Error> {
         let session = self.sessions.get_mut(&caller.session);
         let session = session.filter(|session| session.password == password);
         let session = session.ok_or(Error::SessionExpired)?;
-        session.attachment = zxid;
-        Ok(Reply::Attached { timeout_ms: session.timeout_ms })
+        self.attachments += 1;
+        session.attachment = self.attachments;
+        Ok(Reply::Attached { timeout_ms: session.timeout_ms, attachment: session.attachment })
     }
 
     /// By how many bytes the tree grows at most when `request` is applied.
@@ -67,7 +70,7 @@ impl Tree {
                 Op::Create { path, data, acl, .. } => Self::node_bytes(path, data.as_deref(), acl),
                 Op::Set { data, .. } => data.as_ref().map_or(0, |data| data.len()),
                 Op::SetAcl { acl, .. } => acl.bytes(),
-                Op::Delete { .. } | Op::Check { .. } => 0,
+                Op::Delete { .. } | Op::Check { .. } | Op::Invalid(_) => 0,
             })
             .sum()
     }
@@ -118,6 +121,7 @@ impl Tree {
                 undos.push(undo);
                 Ok(Written::AclSet { stat })
             }
+            Op::Invalid(error) => Err(*error),
             Op::Check { path, version } => {
                 self.check(path, *version, acl::READ, change.shown)?;
                 Ok(Written::Checked)

@@ -19,7 +19,8 @@
 //!                kind 3 delete   text path, i32 version
 //!                kind 4 check    text path, i32 version
 //!                kind 5 set acl  text path, acl, i32 version
-//! tree       i64 last zxid
+//!                kind 6 invalid  u8 error (0 bad arguments, 1 invalid acl), in the place of the path
+//! tree       i64 last zxid, i64 number of the last attachment
 //!            u32 count, then per session i64 id, i64 attachment, u32 timeout_ms, 16 bytes of password
 //!            u64 count, then per node in the order of paths:
 //!              text path, data, acl, i64 czxid, i64 mzxid, i64 pzxid, i64 ctime_ms, i64 mtime_ms,
@@ -36,7 +37,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::acl::{AccessList, Acl, Identity};
-use super::command::{Caller, Command, CreateMode, Op, Request};
+use super::command::{Caller, Command, CreateMode, Error, Op, Request};
 use super::node::{Life, Password, Session, SessionId, TTL_MS_MAX, Znode};
 use super::path;
 use super::tree::Tree;
@@ -127,6 +128,7 @@ fn encode_op(op: &Op, out: &mut Vec<u8>) {
             put_text(out, path);
             out.extend_from_slice(&version.to_be_bytes());
         }
+        Op::Invalid(error) => out.extend([6, u8::from(*error == Error::InvalidAcl)]),
         Op::SetAcl { path, acl, version } => {
             out.push(5);
             put_text(out, path);
@@ -178,6 +180,10 @@ pub fn decode_commands(input: &[u8]) -> Result<Vec<Command>, Corrupt> {
 
 fn decode_op(input: &mut Decoder<'_>) -> Result<Op, Corrupt> {
     let kind = input.u8()?;
+    if kind == 6 {
+        let is_acl = input.u8()? == 1;
+        return Ok(Op::Invalid(if is_acl { Error::InvalidAcl } else { Error::BadArguments }));
+    }
     let path = input.text()?.to_owned();
     Ok(match kind {
         1 => Op::Create {
@@ -206,6 +212,7 @@ fn decode_op(input: &mut Decoder<'_>) -> Result<Op, Corrupt> {
 /// Appends the encoding of `tree`.
 pub fn encode_tree(tree: &Tree, out: &mut Vec<u8>) {
     out.extend_from_slice(&tree.last_zxid.to_be_bytes());
+    out.extend_from_slice(&tree.attachments.to_be_bytes());
     put_u32(out, tree.sessions.len());
     for (id, session) in &tree.sessions {
         out.extend_from_slice(&id.0.to_be_bytes());
@@ -231,15 +238,16 @@ pub fn encode_tree(tree: &Tree, out: &mut Vec<u8>) {
 /// Reads what [`encode_tree`] wrote, to the end of `input`, and checks that it is a tree.
 pub fn decode_tree(input: &[u8]) -> Result<Tree, Corrupt> {
     let mut input = Decoder::new(input, "tree");
-    let last_zxid = input.i64()?;
+    let (last_zxid, attachments) = (input.i64()?, input.i64()?);
     // Half of the range is left, so that counting on never overflows.
-    if !(0..i64::MAX / 2).contains(&last_zxid) {
+    let counts = 0..i64::MAX / 2;
+    if !counts.contains(&last_zxid) || !counts.contains(&attachments) {
         return Err(input.corrupt());
     }
-    let mut tree = Tree::bare(last_zxid);
+    let mut tree = Tree::bare(last_zxid, attachments);
     for _ in 0..input.u32()? {
         let (id, attachment) = (input.i64()?, input.i64()?);
-        if id < 1 || attachment < id || last_zxid < attachment {
+        if !(1..=last_zxid).contains(&id) || !(1..=attachments).contains(&attachment) {
             return Err(input.corrupt());
         }
         let (timeout_ms, password) = (input.u32()?, Password(input.array()?));

@@ -33,9 +33,9 @@ impl Command {
 pub struct Caller {
     /// The session; [`SessionId::NONE`] where one is to be opened.
     pub session: SessionId,
-    /// The change that opened it or attached it last. What is still under way from an earlier
-    /// connection is refused by it.
-    pub attachment: Zxid,
+    /// The number of its attachment, which is another one on each connection: what is still under
+    /// way from an earlier one is refused by it.
+    pub attachment: i64,
 }
 
 /// What a session can ask of the tree.
@@ -103,6 +103,9 @@ pub enum Op {
         /// The version that its list must have, or [`ANY_VERSION`].
         version: i32,
     },
+    /// Fails: what a client asked is wrong in itself. It is put into the log all the same, as
+    /// ZooKeeper does: within a multi it fails in its place, and it has a zxid.
+    Invalid(Error),
     /// Changes nothing, and fails where the node is missing or has another version.
     Check {
         /// Which node.
@@ -179,8 +182,8 @@ impl Op {
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The command's own number; a refused command has one too. Of a [`Request::Sync`], that of the
-    /// command before.
+    /// The command's own number; a refused command has one too. A [`Request::Sync`] and a
+    /// [`Request::Attach`] change no node and have none: of them, that of the command before.
     pub zxid: Zxid,
     /// What it did, or why it did nothing.
     pub result: Result<Reply, Failure>,
@@ -189,12 +192,14 @@ pub struct Outcome {
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The new session.
-    SessionOpened(SessionId),
+    /// The new session as it is attached.
+    SessionOpened(Caller),
     /// The session goes on.
     Attached {
         /// After how long a silence it is ended.
         timeout_ms: u32,
+        /// The number of its attachment.
+        attachment: i64,
     },
     /// The session and its ephemeral nodes are gone.
     SessionClosed,
@@ -256,6 +261,8 @@ pub enum Error {
     NoChildrenForEphemerals,
     /// The caller may not do this with the node.
     NoAuth,
+    /// An access list is empty, or has entries of no scheme that there is.
+    InvalidAcl,
     /// The path is none, or names a node that must stay.
     BadArguments,
     /// The session does not exist, or does no longer, or has another password.
@@ -273,6 +280,7 @@ impl fmt::Display for Error {
             Self::NotEmpty => "the node has children",
             Self::NoChildrenForEphemerals => "an ephemeral node has no children",
             Self::NoAuth => "the node's access list does not allow it",
+            Self::InvalidAcl => "not an access list",
             Self::BadArguments => "not a path that can be written",
             Self::SessionExpired => "the session has ended",
             Self::SessionMoved => "the session goes on upon another connection",

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::command::Caller;
-use super::node::{SessionId, Zxid};
+use super::node::SessionId;
 use super::tree::Tree;
 
 /// When sessions were last heard of, in elapsed time. A session that this has not heard of before is
 /// taken as heard of now: so every session has its whole timeout with a new leader.
 #[derive(Clone, Debug, Default)]
-pub struct Deadlines(BTreeMap<SessionId, (Zxid, Duration)>);
+pub struct Deadlines(BTreeMap<SessionId, (i64, Duration)>);
 
 impl Deadlines {
     /// Notes that a session was heard of.
@@ -44,10 +44,10 @@ impl Deadlines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{Command, Password, Request};
+    use crate::machine::{Command, Password, Reply, Request};
 
-    fn apply(tree: &mut Tree, caller: Caller, request: Request) -> Zxid {
-        tree.apply(0, &Command::new(caller, request), &mut Vec::new()).zxid
+    fn apply(tree: &mut Tree, caller: Caller, request: Request) -> Reply {
+        tree.apply(0, &Command::new(caller, request), &mut Vec::new()).result.unwrap()
     }
 
     #[test]
@@ -56,9 +56,9 @@ mod tests {
         let password = Password([1; 16]);
         let open = || Request::OpenSession { timeout_ms: 1_000, password };
         let ms = Duration::from_millis;
-        let [a, b] = [(); 2].map(|()| {
-            let zxid = apply(&mut tree, Caller::default(), open());
-            Caller { session: SessionId(zxid), attachment: zxid }
+        let [a, b] = [(); 2].map(|()| match apply(&mut tree, Caller::default(), open()) {
+            Reply::SessionOpened(caller) => caller,
+            other => panic!("{other:?}"),
         });
         assert_eq!(deadlines.overdue(ms(500), &tree), []);
         deadlines.hear(b.session, ms(900));
@@ -66,11 +66,12 @@ mod tests {
         assert_eq!(deadlines.overdue(ms(1_500), &tree), [a]);
         // What ended it may have been lost.
         assert_eq!(deadlines.overdue(ms(1_800), &tree), []);
-        let attachment = apply(&mut tree, b, Request::Attach { password });
+        let attached = apply(&mut tree, b, Request::Attach { password });
+        assert_eq!(attached, Reply::Attached { timeout_ms: 1_000, attachment: 3 });
         assert_eq!(deadlines.overdue(ms(2_000), &tree), []);
         assert_eq!(deadlines.overdue(ms(2_500), &tree), [a]);
         apply(&mut tree, a, Request::CloseSession);
-        assert_eq!(deadlines.overdue(ms(3_000), &tree), [Caller { attachment, ..b }]);
+        assert_eq!(deadlines.overdue(ms(3_000), &tree), [Caller { attachment: 3, ..b }]);
         assert_eq!(Deadlines::default().overdue(ms(9_000), &tree), []);
     }
 }

@@ -75,8 +75,8 @@ impl fmt::Debug for Password {
 pub(super) struct Session {
     pub(super) timeout_ms: u32,
     pub(super) password: Password,
-    /// The change that opened it or attached it last.
-    pub(super) attachment: Zxid,
+    /// The number of its last attachment; the first is its opening.
+    pub(super) attachment: i64,
     /// The paths of its ephemeral nodes.
     pub(super) ephemerals: BTreeSet<Box<str>>,
 }

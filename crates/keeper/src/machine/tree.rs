@@ -24,6 +24,8 @@ pub struct Tree {
     /// The living sessions.
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) last_zxid: Zxid,
+    /// How often a session was opened or attached.
+    pub(super) attachments: i64,
     /// The paths of containers and of nodes with a time to live.
     fleeting: BTreeSet<Box<str>>,
     bytes: usize,
@@ -62,7 +64,7 @@ impl Tree {
     /// The tree at zxid 0: nothing but the nodes that every ZooKeeper has.
     #[must_use]
     pub fn new() -> Self {
-        let mut tree = Self::bare(0);
+        let mut tree = Self::bare(0, 0);
         for path in path::BUILT_IN {
             let node = Znode::new(None, AccessList::default(), Life::Persistent, 0, 0);
             let inserted = tree.insert(path, node);
@@ -72,9 +74,9 @@ impl Tree {
     }
 
     /// No node and no session at all: what decoding starts from.
-    pub(super) fn bare(last_zxid: Zxid) -> Self {
+    pub(super) fn bare(last_zxid: Zxid, attachments: i64) -> Self {
         let (nodes, sessions, fleeting) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { nodes, sessions, last_zxid, fleeting, bytes: 0 }
+        Self { nodes, sessions, last_zxid, attachments, fleeting, bytes: 0 }
     }
 
     /// A node's data and stat, if it exists.

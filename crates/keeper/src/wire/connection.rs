@@ -526,10 +526,11 @@ async fn begin(shared: &Shared, asked: &Connect) -> Result<Option<Begun>, End> {
     let caller = Caller { session: asked.session, attachment: 0 };
     let command = Command { caller, shown: Vec::new(), request };
     let outcome = shared.keeper.propose(vec![command])?.await?.pop().ok_or(End)?;
-    let attached = |session| Caller { session, attachment: outcome.zxid };
     Ok(match outcome.result {
-        Ok(Reply::SessionOpened(session)) => Some((attached(session), timeout_ms, password)),
-        Ok(Reply::Attached { timeout_ms }) => Some((attached(asked.session), timeout_ms, password)),
+        Ok(Reply::SessionOpened(caller)) => Some((caller, timeout_ms, password)),
+        Ok(Reply::Attached { timeout_ms, attachment }) => {
+            Some((Caller { attachment, ..caller }, timeout_ms, password))
+        }
         _ => None,
     })
 }

@@ -21,6 +21,7 @@ pub(super) fn code_of(error: Error) -> i32 {
         Error::NotEmpty => code::NOT_EMPTY,
         Error::NoChildrenForEphemerals => code::NO_CHILDREN_FOR_EPHEMERALS,
         Error::NoAuth => code::NO_AUTH,
+        Error::InvalidAcl => code::INVALID_ACL,
         Error::BadArguments => code::BAD_ARGUMENTS,
         Error::SessionExpired => code::SESSION_EXPIRED,
         Error::SessionMoved => code::SESSION_MOVED,

@@ -1,7 +1,7 @@
 //! What a client can ask, as it is on the wire.
 
 use super::jute::Reader;
-use crate::machine::{AccessList, Corrupt, CreateMode, Identity, Op, TTL_MS_MAX, WatchKind};
+use crate::machine::{AccessList, Corrupt, CreateMode, Error, Identity, Op, TTL_MS_MAX, WatchKind};
 
 /// ZooKeeper's error codes.
 pub(super) mod code {
@@ -129,20 +129,23 @@ fn try_read(
     body: &mut Reader<'_>,
     shown: &[Identity],
 ) -> Result<Judged<Asked>, Corrupt> {
-    let write = |op: Judged<Op>, answer| op.map(|op| Asked::Write(op, answer));
+    let write = |op, answer| Ok(Asked::Write(op, answer));
     Ok(match kind {
         op::CREATE => write(read_create(kind, body, shown)?, Answer::Path),
         op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
             write(read_create(kind, body, shown)?, Answer::PathAndStat)
         }
-        op::DELETE => write(Ok(read_delete(body)?), Answer::Nothing),
-        op::SET_DATA => write(Ok(read_set(body)?), Answer::Stat),
+        op::DELETE => write(read_delete(body)?, Answer::Nothing),
+        op::SET_DATA => write(read_set(body)?, Answer::Stat),
         7 => {
             let (path, acl, version) = (body.text()?, body.acl()?, body.i32()?);
-            let acl = AccessList::resolve(acl, shown).ok_or(code::INVALID_ACL);
-            write(acl.map(|acl| Op::SetAcl { path, acl, version }), Answer::Stat)
+            let op = match AccessList::resolve(acl, shown) {
+                Some(acl) => Op::SetAcl { path, acl, version },
+                None => Op::Invalid(Error::InvalidAcl),
+            };
+            write(op, Answer::Stat)
         }
-        14 => read_multi(body, shown)?.map(Asked::Multi),
+        14 => Ok(Asked::Multi(read_multi(body, shown)?)),
         22 => {
             let mut reads = Vec::new();
             while let Some(kind) = read_header(body)? {
@@ -204,11 +207,7 @@ fn read_read(kind: i32, body: &mut Reader<'_>) -> Result<Option<Read>, Corrupt> 
     }))
 }
 
-fn read_create(
-    kind: i32,
-    body: &mut Reader<'_>,
-    shown: &[Identity],
-) -> Result<Judged<Op>, Corrupt> {
+fn read_create(kind: i32, body: &mut Reader<'_>, shown: &[Identity]) -> Result<Op, Corrupt> {
     let (path, data, acl, flags) = (body.text()?, body.data()?, body.acl()?, body.i32()?);
     let ttl = if kind == op::CREATE_TTL { Some(body.i64()?) } else { None };
     let mode = match (flags, ttl) {
@@ -219,10 +218,12 @@ fn read_create(
         (4, None) => CreateMode::Container,
         (5, Some(ttl)) if (1..=TTL_MS_MAX).contains(&ttl) => CreateMode::Ttl(ttl),
         (6, Some(ttl)) if (1..=TTL_MS_MAX).contains(&ttl) => CreateMode::TtlSequential(ttl),
-        _ => return Ok(Err(code::BAD_ARGUMENTS)),
+        _ => return Ok(Op::Invalid(Error::BadArguments)),
     };
-    let acl = AccessList::resolve(acl, shown).ok_or(code::INVALID_ACL);
-    Ok(acl.map(|acl| Op::Create { path, data, mode, acl }))
+    Ok(match AccessList::resolve(acl, shown) {
+        Some(acl) => Op::Create { path, data, mode, acl },
+        None => Op::Invalid(Error::InvalidAcl),
+    })
 }
 
 fn read_delete(body: &mut Reader<'_>) -> Result<Op, Corrupt> {
@@ -239,18 +240,12 @@ fn read_header(body: &mut Reader<'_>) -> Result<Option<i32>, Corrupt> {
     Ok((!is_end).then_some(kind))
 }
 
-fn read_multi(
-    body: &mut Reader<'_>,
-    shown: &[Identity],
-) -> Result<Judged<Vec<(Op, i32)>>, Corrupt> {
+fn read_multi(body: &mut Reader<'_>, shown: &[Identity]) -> Result<Vec<(Op, i32)>, Corrupt> {
     let mut ops = Vec::new();
     while let Some(kind) = read_header(body)? {
         let op = match kind {
             op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
-                match read_create(kind, body, shown)? {
-                    Ok(op) => op,
-                    Err(code) => return Ok(Err(code)),
-                }
+                read_create(kind, body, shown)?
             }
             op::DELETE => read_delete(body)?,
             op::SET_DATA => read_set(body)?,
@@ -259,7 +254,7 @@ fn read_multi(
         };
         ops.push((op, kind));
     }
-    Ok(Ok(ops))
+    Ok(ops)
 }
 
 fn read_watches(with_persistent: bool, body: &mut Reader<'_>) -> Result<SetWatches, Corrupt> {

@@ -81,7 +81,7 @@ fn the_layout_of_the_tree_is_that_of_version_2() {
             + &zeros(12)
             + "0000000000000001";
     let expected = [
-        "0000000000000002".to_owned(),
+        "0000000000000002 0000000000000001".to_owned(),
         "00000001 0000000000000001 0000000000000001 00001770".to_owned() + &"09".repeat(16),
         "0000000000000005".to_owned(),
         root,
@@ -109,9 +109,9 @@ fn what_is_no_tree_is_refused() {
     };
     assert!(with(0, 0x80), "a negative zxid");
     assert!(with(0, 0x7f), "a zxid that leaves no room to count on");
-    assert!(with(11, 1), "a session that is not there");
-    assert!(with(19, 3), "fewer nodes than there are");
-    assert!(with(24, b'x'), "no root");
+    assert!(with(19, 1), "a session that is not there");
+    assert!(with(27, 3), "fewer nodes than there are");
+    assert!(with(32, b'x'), "no root");
     assert!(decode_tree(&bytes[..bytes.len() - 1]).is_err(), "cut short");
     assert!(decode_tree(&[&bytes[..], &[0]].concat()).is_err(), "bytes after the end");
 }

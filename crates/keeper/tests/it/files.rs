@@ -147,7 +147,7 @@ fn requests_share_one_flush_and_fail_each_on_its_own() {
     let done: Vec<bool> = outcomes.iter().map(|outcome| outcome.result.is_ok()).collect();
     assert_eq!(done, [true, false, true]);
     let zxids: Vec<i64> = outcomes.iter().map(|outcome| outcome.zxid).collect();
-    assert_eq!(zxids, [1, 2, 3].map(|n| session.attachment + n));
+    assert_eq!(zxids, [1, 2, 3].map(|n| session.session.0 + n));
 
     // The disk is gone now: the keeper stops for good, but can be looked at.
     for _ in 0..2 {

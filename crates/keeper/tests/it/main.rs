@@ -74,7 +74,7 @@ fn open_session(keeper: &Keeper) -> Caller {
 
 fn session_of(outcome: &Outcome) -> Caller {
     match outcome.result {
-        Ok(Reply::SessionOpened(session)) => Caller { session, attachment: outcome.zxid },
+        Ok(Reply::SessionOpened(caller)) => caller,
         ref other => panic!("no session: {other:?}"),
     }
 }

@@ -22,14 +22,16 @@ struct ModelNode {
 #[derive(Clone)]
 struct Model {
     nodes: BTreeMap<String, ModelNode>,
-    /// Each with the change that attached it last, and its password.
+    /// Each with the number of its last attachment, and its password.
     sessions: BTreeMap<i64, (i64, Password)>,
     zxid: i64,
+    attachments: i64,
 }
 
 impl Model {
     fn new() -> Self {
-        let mut model = Self { nodes: BTreeMap::new(), sessions: BTreeMap::new(), zxid: 0 };
+        let mut model =
+            Self { nodes: BTreeMap::new(), sessions: BTreeMap::new(), zxid: 0, attachments: 0 };
         for path in ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"] {
             model.put(path, None, SessionId::NONE, 0);
             if path != "/" {
@@ -129,7 +131,7 @@ impl Model {
                 Ok(Written::Deleted)
             }
             Op::Check { path, version } => self.versioned(path, *version).map(|_| Written::Checked),
-            Op::SetAcl { .. } => unreachable!("not drawn"),
+            Op::SetAcl { .. } | Op::Invalid(_) => unreachable!("not drawn"),
         }
     }
 
@@ -139,10 +141,12 @@ impl Model {
         if command.request == Request::Sync {
             return Ok(Reply::Synced);
         }
-        self.zxid += 1;
+        self.zxid += i64::from(!matches!(command.request, Request::Attach { .. }));
         if let Request::OpenSession { password, .. } = command.request {
-            self.sessions.insert(self.zxid, (self.zxid, password));
-            return Ok(Reply::SessionOpened(SessionId(self.zxid)));
+            self.attachments += 1;
+            let (session, attachment) = (SessionId(self.zxid), self.attachments);
+            self.sessions.insert(session.0, (attachment, password));
+            return Ok(Reply::SessionOpened(Caller { session, attachment }));
         }
         let Some((attached, known)) = self.sessions.get_mut(&session.0) else {
             return Err(failure(0, Error::SessionExpired));
@@ -152,8 +156,9 @@ impl Model {
                 Err(failure(0, Error::SessionExpired))
             }
             Request::Attach { .. } => {
-                *attached = self.zxid;
-                Ok(Reply::Attached { timeout_ms: TIMEOUT_MS })
+                self.attachments += 1;
+                *attached = self.attachments;
+                Ok(Reply::Attached { timeout_ms: TIMEOUT_MS, attachment: *attached })
             }
             _ if *attached != attachment => Err(failure(0, Error::SessionMoved)),
             Request::CloseSession => {
@@ -240,8 +245,8 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         1 => Just(Request::Sync),
         24 => prop::collection::vec(op(), 1..5).prop_map(Request::Write),
     ];
-    // Mostly as it was opened, for that is the zxid that is its id.
-    let caller = (1..4i64, prop_oneof![8 => Just(0), 1 => 1..60i64]);
+    // Mostly as it was opened: two are, before all else, as the first and the second.
+    let caller = (1..4i64, prop_oneof![8 => Just(0), 1 => 1..9i64]);
     (caller, request).prop_map(|((session, later), request)| {
         let attachment = session.max(later);
         Command::new(Caller { session: SessionId(session), attachment }, request)

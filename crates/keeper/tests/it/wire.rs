@@ -214,7 +214,7 @@ fn a_session_goes_on_upon_another_connection_and_ends_in_silence() {
         // Pings keep it, silence does not.
         for _ in 0..10 {
             time::sleep(Duration::from_millis(1_000)).await;
-            assert_eq!(moved.ask(request(-2, PING)).await, (-2, 4, 0, vec![]));
+            assert_eq!(moved.ask(request(-2, PING)).await, (-2, 2, 0, vec![]));
         }
         assert_eq!(moved.answer().await, None, "the session has ended");
         assert!(server.keeper.read(|tree| tree.exists("/e")).is_none());
