@@ -82,7 +82,7 @@ class Body:
         return [czxid, mzxid, pzxid, ctime > 0, mtime > 0, version, cversion, aversion, owner, size, count]
 
     def acl(self):
-        return [(self.take(">i"), self.text(), self.text()) for _ in range(self.take(">i"))]
+        return sorted((self.take(">i"), self.text(), self.text()) for _ in range(self.take(">i")))
 
     def multi(self, result):
         results = []
@@ -126,7 +126,7 @@ RESULTS = {
     EPHEMERALS: lambda body: body.texts(),
     DESCENDANTS: lambda body: body.take(">i"),
     ADD_WATCH: lambda body: body.take(">i"),
-    WHO_AM_I: lambda body: [(body.text(), body.text()) for _ in range(body.take(">i"))],
+    WHO_AM_I: lambda body: sorted((body.text(), body.text()) for _ in range(body.take(">i"))),
 }
 
 
@@ -278,14 +278,15 @@ def main():
                 clients[at] = Client(client.address, sessions)
         xid = {AUTH: -4, SET_WATCHES: -8, SET_WATCHES2: -8}.get(kind)
         events, answer = clients[at].answers(kind, body, xid)
-        print(number, at, kind, body, "=>", events, answer)
+        print(number, at, kind, body, "=>", sorted(events), answer)
         if answer == "closed":
             clients[at] = Client((host, int(port)), sessions)
         for other, client in enumerate(clients):
             events, pong = client.answers(PING, b"", -2)
             zxid = max(zxid, pong[0])
             if events:
-                print(number, "told", other, events)
+                # A session that ends takes its nodes with it in no order.
+                print(number, "told", other, sorted(events))
 
 
 main()

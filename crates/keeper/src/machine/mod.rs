@@ -27,6 +27,7 @@ pub use command::{
 };
 pub use deadlines::Deadlines;
 pub use node::{Node, Password, SessionId, Stat, TTL_MS_MAX, Zxid};
+pub use path::is_valid as is_valid_path;
 pub use proposal::{Origin, Proposal, decode_proposals, encode_proposal};
 pub use tree::Tree;
-pub use watches::{ChangeKind, Event, EventKind, NodeChange, WatchKind, Watcher, Watches};
+pub use watches::{ChangeKind, Event, EventKind, NodeChange, Told, WatchKind, Watcher, Watches};

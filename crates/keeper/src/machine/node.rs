@@ -40,7 +40,7 @@ pub(super) enum Life {
 }
 
 impl Life {
-    /// ZooKeeper tells the life of a node in the field of the session that owns it.
+    /// ZooKeeper keeps the life of a node in the field of the session that owns it.
     pub(super) fn owner(self) -> SessionId {
         match self {
             Self::Persistent => SessionId::NONE,
@@ -100,8 +100,7 @@ pub struct Stat {
     pub cversion: i32,
     /// How often its access list was written.
     pub aversion: i32,
-    /// The session that owns an ephemeral node, [`SessionId::NONE`] for a persistent one; what
-    /// ZooKeeper tells of containers and of a time to live.
+    /// The session that owns an ephemeral node, else [`SessionId::NONE`].
     pub ephemeral_owner: SessionId,
     /// Bytes of data; 0 for null data too.
     pub data_length: i32,
@@ -175,7 +174,10 @@ impl Znode {
             // Creations plus deletions, where deletions = creations - living children.
             cversion: self.creates.wrapping_mul(2).wrapping_sub(num_children),
             aversion: self.aversion,
-            ephemeral_owner: self.life.owner(),
+            ephemeral_owner: match self.life {
+                Life::Ephemeral(session) => session,
+                Life::Persistent | Life::Container | Life::Ttl { .. } => SessionId::NONE,
+            },
             data_length: self.data.as_ref().map_or(0, |data| data.len() as i32),
             num_children,
         }

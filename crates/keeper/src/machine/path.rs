@@ -15,9 +15,17 @@ pub(super) fn split(path: &str) -> Option<(&str, &str)> {
     Some((if parent.is_empty() { ROOT } else { parent }, name))
 }
 
+/// The path, its parent's, and so on to the root.
+pub(super) fn upwards(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |&path| {
+        split(path).map(|(parent, _)| parent).filter(|_| path != ROOT)
+    })
+}
+
 /// Whether ZooKeeper takes this path: absolute, no empty component, no `.` or `..`, no trailing
 /// slash, and none of the control and private characters that it refuses.
-pub(super) fn is_valid(path: &str) -> bool {
+#[must_use]
+pub fn is_valid(path: &str) -> bool {
     if path == ROOT {
         return true;
     }
@@ -49,6 +57,13 @@ mod tests {
         for bad in ["/\u{1}", "/a\u{1f}", "/\u{7f}", "/\u{9f}", "/\u{e000}", "/\u{ffff}", "/🦦"] {
             assert!(!is_valid(bad), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn upwards_ends_at_the_root() {
+        assert_eq!(upwards("/a/b").collect::<Vec<_>>(), ["/a/b", "/a", "/"]);
+        assert_eq!(upwards("/").collect::<Vec<_>>(), ["/"]);
+        assert_eq!(upwards("a").collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]

@@ -49,8 +49,8 @@ pub(super) struct Change<'a> {
 }
 
 impl Change<'_> {
-    fn note(&mut self, path: &str, kind: ChangeKind) {
-        self.nodes.push(NodeChange { path: path.into(), kind });
+    fn note(&mut self, path: &str, kind: ChangeKind, acl: AccessList, parent_acl: AccessList) {
+        self.nodes.push(NodeChange { path: path.into(), kind, acl, parent_acl });
     }
 }
 
@@ -66,7 +66,8 @@ impl Tree {
     pub fn new() -> Self {
         let mut tree = Self::bare(0, 0);
         for path in path::BUILT_IN {
-            let node = Znode::new(None, AccessList::default(), Life::Persistent, 0, 0);
+            let empty = Some(Arc::from([]));
+            let node = Znode::new(empty, AccessList::default(), Life::Persistent, 0, 0);
             let inserted = tree.insert(path, node);
             assert!(inserted, "the parent of {path} comes first");
         }
@@ -219,11 +220,11 @@ impl Tree {
             CreateMode::Container => Life::Container,
             CreateMode::Ttl(ms) | CreateMode::TtlSequential(ms) => Life::Ttl { ms },
         };
+        change.note(&created, ChangeKind::Created, acl.clone(), parent.acl.clone());
         let node = Znode::new(data, acl, life, change.zxid, change.time_ms);
         let stat = node.stat();
         let inserted = self.insert(&created, node);
         assert!(inserted, "its parent is there");
-        change.note(&created, ChangeKind::Created);
         let undo = Undo::Create { path: created.as_str().into(), parent_pzxid };
         Ok((created, stat, undo))
     }
@@ -237,8 +238,8 @@ impl Tree {
         change: &mut Change<'_>,
     ) -> Result<(Stat, Undo), Error> {
         self.check(path, version, acl::WRITE, change.shown)?;
-        change.note(path, ChangeKind::DataChanged);
         let node = self.nodes.get_mut(path).ok_or(Error::NoNode)?;
+        change.note(path, ChangeKind::DataChanged, node.acl.clone(), AccessList::default());
         self.bytes += data.as_ref().map_or(0, |data| data.len());
         let data = std::mem::replace(&mut node.data, data);
         self.bytes -= data.as_ref().map_or(0, |data| data.len());
@@ -261,7 +262,6 @@ impl Tree {
         if path.contains('\0') || path::BUILT_IN.contains(&path) {
             return Err(Error::BadArguments);
         }
-        self.node(path)?;
         if !self.node(parent)?.acl.allows(acl::DELETE, change.shown) {
             return Err(Error::NoAuth);
         }
@@ -278,7 +278,7 @@ impl Tree {
         let node = self.remove(path).ok_or(Error::NoNode)?;
         let parent = self.parent_mut(path).ok_or(Error::NoNode)?;
         let parent_pzxid = std::mem::replace(&mut parent.pzxid, change.zxid);
-        change.note(path, ChangeKind::Deleted);
+        change.note(path, ChangeKind::Deleted, node.acl.clone(), parent.acl.clone());
         Ok(Undo::Delete { path: path.into(), node, parent_pzxid })
     }
 

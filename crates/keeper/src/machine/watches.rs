@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::acl::AccessList;
 use super::path;
 
 /// A connection that watches.
@@ -17,6 +18,21 @@ pub struct NodeChange {
     pub path: Box<str>,
     /// What happened.
     pub kind: ChangeKind,
+    /// Who may do what with the node, at the end.
+    pub acl: AccessList,
+    /// Who may do what with its parent.
+    pub parent_acl: AccessList,
+}
+
+/// An event for a watcher, if it may read the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Who watches.
+    pub watcher: Watcher,
+    /// What is told.
+    pub event: Event,
+    /// Who may read the node.
+    pub acl: AccessList,
 }
 
 /// What can happen to a node.
@@ -126,7 +142,7 @@ impl Watches {
     }
 
     /// Appends what is to be told of a change, and forgets the watches that fire once.
-    pub fn fire(&mut self, change: &NodeChange, told: &mut Vec<(Watcher, Event)>) {
+    pub fn fire(&mut self, change: &NodeChange, told: &mut Vec<Told>) {
         if self.is_empty() {
             return;
         }
@@ -142,20 +158,18 @@ impl Watches {
         }
         watchers.extend(self.get(WatchKind::Persistent, path));
         if !self.set[WatchKind::Recursive as usize].is_empty() {
-            let mut above = Some(path);
-            while let Some(path) = above {
+            for path in path::upwards(path) {
                 watchers.extend(self.get(WatchKind::Recursive, path));
-                above = path::split(path).map(|(parent, _)| parent).filter(|_| path != path::ROOT);
             }
         }
-        tell(told, watchers, path, kind);
+        tell(told, watchers, path, kind, &change.acl);
 
         if change.kind != ChangeKind::DataChanged
             && let Some((parent, _)) = path::split(path)
         {
             let mut watchers = self.take(WatchKind::Children, parent);
             watchers.extend(self.get(WatchKind::Persistent, parent));
-            tell(told, watchers, parent, EventKind::ChildrenChanged);
+            tell(told, watchers, parent, EventKind::ChildrenChanged, &change.parent_acl);
         }
     }
 
@@ -178,12 +192,17 @@ impl Watches {
 }
 
 fn tell(
-    told: &mut Vec<(Watcher, Event)>,
+    told: &mut Vec<Told>,
     watchers: BTreeSet<Watcher>,
     path: &str,
     kind: EventKind,
+    acl: &AccessList,
 ) {
-    told.extend(watchers.into_iter().map(|watcher| (watcher, Event { path: path.into(), kind })));
+    told.extend(watchers.into_iter().map(|watcher| Told {
+        watcher,
+        event: Event { path: path.into(), kind },
+        acl: acl.clone(),
+    }));
 }
 
 #[cfg(test)]
@@ -196,8 +215,10 @@ mod tests {
         kind: ChangeKind,
     ) -> Vec<(Watcher, String, EventKind)> {
         let mut told = Vec::new();
-        watches.fire(&NodeChange { path: path.into(), kind }, &mut told);
-        told.into_iter().map(|(watcher, event)| (watcher, event.path.into(), event.kind)).collect()
+        let (acl, parent_acl) = (AccessList::default(), AccessList::default());
+        watches.fire(&NodeChange { path: path.into(), kind, acl, parent_acl }, &mut told);
+        let told = told.into_iter().map(|told| (told.watcher, told.event));
+        told.map(|(watcher, event)| (watcher, event.path.into(), event.kind)).collect()
     }
 
     #[test]

@@ -18,7 +18,9 @@ use super::peers::Peers;
 use super::served::Served;
 use super::storage::{Opened, Storage};
 use crate::machine::quorum::{Member, Timing, Voter, VoterId};
-use crate::machine::{Caller, Command, Event, SessionId, Tree, Watcher, Watches, encode_commands};
+use crate::machine::{
+    Caller, Command, Event, Identity, SessionId, Tree, Watcher, Watches, encode_commands,
+};
 
 /// How large things may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,8 +223,17 @@ impl Keeper {
     /// A client that goes on with the session of `caller`, for [`Keeper::watch`]. It is to end when
     /// its events do: its session has ended or moved, or this voter cannot serve it any more. When it
     /// ends, [`Keeper::drop_client`] is to be called.
-    pub fn add_client(&self, caller: Caller) -> (Watcher, mpsc::Receiver<Event>) {
-        self.served.add_client(caller)
+    pub fn add_client(
+        &self,
+        caller: Caller,
+        shown: Vec<Identity>,
+    ) -> (Watcher, mpsc::Receiver<Event>) {
+        self.served.add_client(caller, shown)
+    }
+
+    /// Notes whom a client has shown to be.
+    pub fn show(&self, watcher: Watcher, shown: Vec<Identity>) {
+        self.served.show(watcher, shown);
     }
 
     /// Forgets a client and its watches.

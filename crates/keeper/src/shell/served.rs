@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::mpsc;
 
-use crate::machine::{Caller, Event, NodeChange, Tree, Watcher, Watches};
+use crate::machine::{Caller, Event, Identity, NodeChange, Told, Tree, Watcher, Watches, acl};
 
 /// Events that may wait for a client to take them. A client that does not is dropped.
 const EVENTS_MAX: usize = 10_000;
@@ -23,9 +23,15 @@ pub(super) struct Served {
 #[derive(Default)]
 struct Clients {
     watches: Watches,
-    events: BTreeMap<Watcher, mpsc::Sender<Event>>,
-    sessions: BTreeMap<Watcher, Caller>,
+    clients: BTreeMap<Watcher, Client>,
     next: Watcher,
+}
+
+struct Client {
+    caller: Caller,
+    /// Whom it has shown to be.
+    shown: Vec<Identity>,
+    events: mpsc::Sender<Event>,
 }
 
 impl Served {
@@ -52,9 +58,11 @@ impl Served {
         let mut clients = self.clients.lock();
         let mut told = Vec::new();
         changes.iter().for_each(|change| clients.watches.fire(change, &mut told));
-        for (watcher, event) in told {
-            let is_full = |events: &mpsc::Sender<Event>| events.try_send(event).is_err();
-            if clients.events.get(&watcher).is_some_and(is_full) {
+        for Told { watcher, event, acl } in told {
+            let client = clients.clients.get(&watcher);
+            // Who may not read a node is not told of it (CVE-2024-23944 of ZooKeeper).
+            let client = client.filter(|client| acl.allows(acl::READ, &client.shown));
+            if client.is_some_and(|client| client.events.try_send(event).is_err()) {
                 clients.drop_client(watcher);
             }
         }
@@ -62,14 +70,24 @@ impl Served {
     }
 
     /// A client that goes on with the session of `caller`. It is to end when its events do.
-    pub(super) fn add_client(&self, caller: Caller) -> (Watcher, mpsc::Receiver<Event>) {
+    pub(super) fn add_client(
+        &self,
+        caller: Caller,
+        shown: Vec<Identity>,
+    ) -> (Watcher, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let mut clients = self.clients.lock();
         clients.next += 1;
         let watcher = clients.next;
-        clients.events.insert(watcher, events);
-        clients.sessions.insert(watcher, caller);
+        clients.clients.insert(watcher, Client { caller, shown, events });
         (watcher, receiver)
+    }
+
+    /// Notes whom a client has shown to be.
+    pub(super) fn show(&self, watcher: Watcher, shown: Vec<Identity>) {
+        if let Some(client) = self.clients.lock().clients.get_mut(&watcher) {
+            client.shown = shown;
+        }
     }
 
     /// Forgets a client and its watches.
@@ -81,8 +99,8 @@ impl Served {
     pub(super) fn drop_ended(&self) {
         let tree = self.tree.read();
         let mut clients = self.clients.lock();
-        let is_over = |caller: &Caller| tree.check_session(*caller).is_err();
-        let over = clients.sessions.iter().filter(|(_, caller)| is_over(caller));
+        let is_over = |client: &Client| tree.check_session(client.caller).is_err();
+        let over = clients.clients.iter().filter(|(_, client)| is_over(client));
         for watcher in over.map(|(&watcher, _)| watcher).collect::<Vec<_>>() {
             clients.drop_client(watcher);
         }
@@ -97,14 +115,13 @@ impl Served {
     /// How many clients and watches there are.
     pub(super) fn count(&self) -> (usize, usize) {
         let clients = self.clients.lock();
-        (clients.events.len(), clients.watches.len())
+        (clients.clients.len(), clients.watches.len())
     }
 }
 
 impl Clients {
     fn drop_client(&mut self, watcher: Watcher) {
-        self.events.remove(&watcher);
-        self.sessions.remove(&watcher);
+        self.clients.remove(&watcher);
         self.watches.remove_all(watcher);
     }
 }

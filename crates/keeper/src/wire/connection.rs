@@ -137,12 +137,13 @@ impl Connection {
         asked.answer(&mut answer, begun);
         write_all(&*stream, &answer).await?;
         let Some((caller, timeout_ms, _)) = begun else { return Ok(None) };
-        let (watcher, events) = shared.keeper.add_client(caller);
+        let shown = vec![Identity::new("ip", &peer.ip().to_canonical().to_string())];
+        let (watcher, events) = shared.keeper.add_client(caller, shown.clone());
         let heard = shared.clock.elapsed();
         Ok(Some(Self {
             shared,
             stream,
-            shown: vec![Identity::new("ip", &peer.ip().to_canonical().to_string())],
+            shown,
             caller,
             timeout: Duration::from_millis(timeout_ms.into()),
             heard,
@@ -309,6 +310,8 @@ impl Connection {
             (tree.last_zxid(), result)
         });
         told.iter().for_each(|event| reply::event(out, event));
+        // ZooKeeper answers this before it looks at the tree.
+        let zxid = if matches!(asked, Asked::Shown) { 0 } else { zxid };
         let result = result.map(|()| |out: &mut Vec<u8>| out.extend_from_slice(&body));
         reply(out, (xid, zxid), result);
         if let Asked::Refused { is_end: true, .. } = asked {
@@ -406,7 +409,7 @@ impl Connection {
             Asked::Sync(path) => What::Unproposed(Request::Sync, WriteAnswer::Sync(path)),
             Asked::CloseSession => What::Unproposed(Request::CloseSession, WriteAnswer::Close),
             Asked::Auth { scheme, auth } => What::Later(match self.show(&scheme, &auth) {
-                Some(()) => Asked::Ping,
+                Some(()) => Asked::Shown,
                 None => Asked::Refused { code: code::AUTH_FAILED, is_end: true },
             }),
             asked => What::Later(asked),
@@ -464,6 +467,7 @@ impl Connection {
                 let identity = Identity::new("digest", &format!("{user}:{hash}"));
                 if !self.shown.contains(&identity) {
                     self.shown.push(identity);
+                    self.shared.keeper.show(self.watcher, self.shown.clone());
                 }
             }
             _ => return None,

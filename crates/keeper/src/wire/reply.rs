@@ -80,13 +80,13 @@ pub(super) fn multi(out: &mut Vec<u8>, kinds: &[i32], result: &Result<Vec<Writte
     match result {
         Ok(all) => {
             for (done, &kind) in all.iter().zip(kinds) {
-                header(out, kind, 0);
-                let answer = match kind {
-                    op::CREATE => Answer::Path,
-                    op::SET_DATA => Answer::Stat,
-                    op::DELETE | op::CHECK => Answer::Nothing,
-                    _ => Answer::PathAndStat,
+                let (kind, answer) = match kind {
+                    op::CREATE => (kind, Answer::Path),
+                    op::SET_DATA => (kind, Answer::Stat),
+                    op::DELETE | op::CHECK => (kind, Answer::Nothing),
+                    _ => (op::CREATE2, Answer::PathAndStat),
                 };
+                header(out, kind, 0);
                 written(out, done, answer);
             }
         }
@@ -131,6 +131,9 @@ impl Look<'_> {
     pub(super) fn read(&mut self, out: &mut Vec<u8>, read: &Read) -> Result<(), i32> {
         match read {
             Read::Exists { path, watch } => {
+                if self.check(path, acl::READ) == Err(code::NO_AUTH) {
+                    return Err(code::NO_AUTH);
+                }
                 let stat = self.tree.exists(path);
                 // A node that is not there yet can be waited for.
                 self.watch(*watch, WatchKind::Data, path);
@@ -170,7 +173,7 @@ impl Look<'_> {
                 out.texts(own.into_iter());
             }
             Read::Descendants { path } => {
-                self.tree.exists(path).ok_or(code::NO_NODE)?;
+                self.check(path, acl::READ)?;
                 out.i32(self.tree.descendants(path) as i32);
             }
         }

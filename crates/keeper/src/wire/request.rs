@@ -1,7 +1,9 @@
 //! What a client can ask, as it is on the wire.
 
 use super::jute::Reader;
-use crate::machine::{AccessList, Corrupt, CreateMode, Error, Identity, Op, TTL_MS_MAX, WatchKind};
+use crate::machine::{
+    AccessList, Corrupt, CreateMode, Error, Identity, Op, TTL_MS_MAX, WatchKind, is_valid_path,
+};
 
 /// ZooKeeper's error codes.
 pub(super) mod code {
@@ -54,6 +56,8 @@ pub(super) enum Asked {
         scheme: String,
         auth: Vec<u8>,
     },
+    /// Authentication that succeeded.
+    Shown,
     SetWatches(Box<SetWatches>),
     AddWatch {
         path: String,
@@ -108,8 +112,6 @@ pub(super) struct SetWatches {
 
 const ANY: &[WatchKind] =
     &[WatchKind::Data, WatchKind::Children, WatchKind::Persistent, WatchKind::Recursive];
-const CHILDREN: &[WatchKind] = &[WatchKind::Children, WatchKind::Persistent, WatchKind::Recursive];
-const DATA: &[WatchKind] = &[WatchKind::Data, WatchKind::Persistent, WatchKind::Recursive];
 
 /// Reads the body of a request of a type, from a client that has shown to be `shown`.
 pub(super) fn read(kind: i32, body: &mut Reader<'_>, shown: &[Identity]) -> Asked {
@@ -140,6 +142,7 @@ fn try_read(
         7 => {
             let (path, acl, version) = (body.text()?, body.acl()?, body.i32()?);
             let op = match AccessList::resolve(acl, shown) {
+                _ if !is_valid_path(&path) => Op::Invalid(Error::BadArguments),
                 Some(acl) => Op::SetAcl { path, acl, version },
                 None => Op::Invalid(Error::InvalidAcl),
             };
@@ -161,9 +164,11 @@ fn try_read(
         17 | 18 => {
             let (path, kinds) = (body.text()?, body.i32()?);
             let kinds = match kinds {
-                1 => CHILDREN,
-                2 => DATA,
+                1 => &[WatchKind::Children],
+                2 => &[WatchKind::Data],
                 3 => ANY,
+                4 => &[WatchKind::Persistent],
+                5 => &[WatchKind::Recursive],
                 _ => return Ok(Err(code::BAD_ARGUMENTS)),
             };
             Ok(Asked::Watches { path, kinds, is_removal: kind == 18 })
@@ -221,6 +226,8 @@ fn read_create(kind: i32, body: &mut Reader<'_>, shown: &[Identity]) -> Result<O
         _ => return Ok(Op::Invalid(Error::BadArguments)),
     };
     Ok(match AccessList::resolve(acl, shown) {
+        // Which of two faults is told is ZooKeeper's choice.
+        _ if !path.contains('/') => Op::Invalid(Error::BadArguments),
         Some(acl) => Op::Create { path, data, mode, acl },
         None => Op::Invalid(Error::InvalidAcl),
     })

@@ -71,9 +71,9 @@ fn the_layout_of_the_tree_is_that_of_version_2() {
     let zeros = |n: usize| "0".repeat(2 * n);
     let now = format!("{NOW_MS:016x}");
     let built_in = |path: &str| {
-        format!("{:08x}{}ffffffff 00000000 {}", path.len(), hex(path.as_bytes()), zeros(60))
+        format!("{:08x}{}00000000 00000000 {}", path.len(), hex(path.as_bytes()), zeros(60))
     };
-    let root = format!("00000001 2f ffffffff 00000000 {} 0000000000000002 {}", zeros(16), zeros(20))
+    let root = format!("00000001 2f 00000000 00000000 {} 0000000000000002 {}", zeros(16), zeros(20))
         + "00000001" // creates
         + &zeros(12);
     let ephemeral =

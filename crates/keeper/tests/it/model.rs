@@ -33,7 +33,7 @@ impl Model {
         let mut model =
             Self { nodes: BTreeMap::new(), sessions: BTreeMap::new(), zxid: 0, attachments: 0 };
         for path in ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"] {
-            model.put(path, None, SessionId::NONE, 0);
+            model.put(path, Some(Vec::new()), SessionId::NONE, 0);
             if path != "/" {
                 model.nodes.get_mut(parent(path)).unwrap().creates = 0;
             }
