@@ -74,15 +74,20 @@ impl Node {
     /// Prepares the target for its first start, on an empty data directory and a free port of the
     /// loopback, with `keys` of Kafka's configuration.
     pub(crate) fn new(target: &Target, tools: &Tools, keys: &[(&str, &str)]) -> Outcome<Self> {
+        Self::of(|address, home| match target {
+            Target::Kafka(version) => kafka(version, address, home, tools, keys),
+            Target::Ottla(binary) => ottla(binary, address, home, keys),
+            Target::Running(_) => Err("that broker runs already, and elsewhere".into()),
+        })
+    }
+
+    /// Prepares another server, which `command` starts on an address and in a directory of its own.
+    pub(crate) fn of(command: impl FnOnce(&str, &Path) -> Outcome<Command>) -> Outcome<Self> {
         let port = free_port()?;
         let bootstrap = format!("127.0.0.1:{port}");
         let home = env::temp_dir().join(format!("ottla-conformance-{port}"));
         fs::create_dir_all(&home)?;
-        let command = match target {
-            Target::Kafka(version) => kafka(version, port, &home, tools, keys)?,
-            Target::Ottla(binary) => ottla(binary, &bootstrap, &home, keys)?,
-            Target::Running(_) => return Err("that broker runs already, and elsewhere".into()),
-        };
+        let command = command(&bootstrap, &home)?;
         Ok(Self { bootstrap, home, command, child: None })
     }
 
@@ -154,7 +159,7 @@ fn ottla(binary: &Path, address: &str, home: &Path, keys: &[(&str, &str)]) -> Ou
 /// One node that is broker and controller.
 fn kafka(
     version: &str,
-    port: u16,
+    address: &str,
     home: &Path,
     tools: &Tools,
     keys: &[(&str, &str)],
@@ -165,8 +170,8 @@ fn kafka(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://{address},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://{address}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={}

@@ -16,6 +16,9 @@ pub(crate) const KAFKA: [&str; 2] = ["3.9.2", "4.4.0"];
 /// The command-line tools. Those of 4.4.0 were not published.
 pub(crate) const KAFKA_TOOLS: [&str; 2] = ["3.9.2", "4.3.1"];
 
+/// The version of Apache ZooKeeper that the keeper is compared with.
+pub(crate) const ZOOKEEPER: &str = "3.9.4";
+
 /// Where the clients are, once installed.
 pub(crate) struct Tools {
     /// The sources: `conformance` in the repository.
@@ -40,6 +43,7 @@ impl Tools {
         for version in KAFKA_TOOLS {
             tools.install_java(version)?;
         }
+        tools.install_zookeeper()?;
         // kcat comes from the system's package manager, which is not ours to call.
         match Command::new("kcat").arg("-V").output() {
             Ok(_) => Ok(tools),
@@ -79,6 +83,16 @@ impl Tools {
             .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"])
             .arg(format!("{}/libs/*:{}/classes", home.display(), home.display()))
             .arg(class);
+        command
+    }
+
+    /// A JVM with the jars of ZooKeeper: options and a class are to follow.
+    pub(crate) fn zookeeper(&self) -> Command {
+        let mut command = Command::new("java");
+        command
+            .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"])
+            .arg(format!("{}/zookeeper/libs/*", self.installed.display()));
         command
     }
 
@@ -135,6 +149,16 @@ impl Tools {
                 .arg("-cp")
                 .arg(libs.join("*"))
                 .arg(&client))
+        })
+    }
+
+    fn install_zookeeper(&self) -> Outcome<()> {
+        let pom = self.source.join("clients/zookeeper/pom.xml");
+        self.make("zookeeper", &[&pom], |home| {
+            let mut maven = Command::new("mvn");
+            maven.args(["--batch-mode", "--quiet", "dependency:copy-dependencies"]);
+            maven.arg("--file").arg(&pom).arg(format!("-Dzookeeper.version={ZOOKEEPER}"));
+            run(maven.arg(format!("-DoutputDirectory={}", home.join("libs").display())))
         })
     }
 

@@ -12,6 +12,7 @@ mod disk;
 mod flights;
 mod install;
 mod kcat;
+mod keeper;
 mod matrix;
 mod noise;
 mod power;
@@ -28,7 +29,8 @@ use std::time::SystemTime;
 use broker::{Broker, Target};
 use install::Tools;
 
-const USAGE: &str = "usage: conformance install|clients|flights|tools|power|all [OPTION]...
+const USAGE: &str =
+    "usage: conformance install|clients|flights|tools|disk|keeper|power|all [OPTION]...
   --broker PATH          start this ottla binary; target/release/ottla by default
   --kafka 3.9|4          start Apache Kafka instead, the reference
   --bootstrap HOST:PORT  use a broker that runs already
@@ -85,7 +87,7 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let suites = ["install", "clients", "flights", "tools", "disk", "power", "all"];
+    let suites = ["install", "clients", "flights", "tools", "keeper", "disk", "power", "all"];
     let Some(options) = Options::parse(env::args().skip(1))
         .filter(|options| suites.contains(&options.suite.as_str()))
     else {
@@ -134,7 +136,7 @@ fn run(options: &Options) -> Outcome<usize> {
 fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcome<usize> {
     let runs = |suite: &str| options.suite == suite || options.suite == "all";
     let mut failures = 0;
-    if options.suite != "disk" {
+    if !matches!(&*options.suite, "disk" | "keeper") {
         let clients = client::clients(options.only.as_deref())?;
         let broker = Broker::start(&options.target, tools)?;
         if runs("clients") {
@@ -146,6 +148,10 @@ fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcom
         if runs("flights") {
             failures += flights::run(&broker, tools, options.rows, now, work)?;
         }
+    }
+    // The reference of the keeper is ZooKeeper: of a Kafka there is nothing to compare.
+    if options.suite == "keeper" || runs("keeper") && matches!(options.target, Target::Ottla(_)) {
+        failures += keeper::run(&options.target, tools)?;
     }
     if runs("disk") {
         failures += disk::run(&options.target, tools, now, work)?;

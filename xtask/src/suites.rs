@@ -45,7 +45,7 @@ pub(crate) const BUILD_SHARE_S: u64 = 18 * 60;
 pub(crate) const INSTALL_SHARE_S: u64 = 6 * 60;
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 13] = [
+pub(crate) const SUITES: [Suite; 14] = [
     Suite {
         name: "tidy",
         shows: "layers, banned calls, sizes, manifests and docs",
@@ -165,6 +165,15 @@ pub(crate) const SUITES: [Suite; 13] = [
         program: Program::Conformance,
         args: &["tools"],
         full_env: &[],
+    },
+    Suite {
+        name: "keeper",
+        shows: "the keeper answers as ZooKeeper does; proved with 40 seeds",
+        needs: Needs::ForeignClients,
+        share_s: 120,
+        program: Program::Conformance,
+        args: &["keeper"],
+        full_env: &[("OTTLA_KEEPER_DRAWS", "40")],
     },
     Suite {
         name: "disk",

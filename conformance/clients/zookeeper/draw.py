@@ -11,6 +11,7 @@ import random
 import socket
 import struct
 import sys
+import time
 
 CREATE, DELETE, EXISTS, GET, SET, GET_ACL, SET_ACL, CHILDREN, SYNC = range(1, 10)
 PING, CHILDREN2, CHECK, MULTI, CREATE2 = 11, 12, 13, 14, 15
@@ -257,11 +258,22 @@ class Draw:
         return kind, text(self.path())
 
 
+def first(address, sessions):
+    """The first client. A server that has just started listens before it serves."""
+    for _ in range(100):
+        try:
+            return Client(address, sessions)
+        except (EOFError, ConnectionError):
+            time.sleep(0.1)
+    return Client(address, sessions)
+
+
 def main():
     host, port = sys.argv[1].rsplit(":", 1)
     seed, requests = int(sys.argv[2]), int(sys.argv[3])
     draw, sessions = Draw(seed), {}
-    clients = [Client((host, int(port)), sessions) for _ in range(3)]
+    clients = [first((host, int(port)), sessions)]
+    clients += [Client((host, int(port)), sessions) for _ in range(2)]
     zxid = 0
     for number in range(requests):
         at = draw.random.randrange(len(clients))
