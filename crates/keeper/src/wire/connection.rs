@@ -33,7 +33,7 @@ const START_BYTES_MAX: usize = 1024;
 /// So many requests of a client are under way; more are not read.
 const QUEUE_MAX: usize = 1000;
 
-/// Nothing is read while so many bytes wait for the client to take them.
+/// Nothing is read or answered while so many bytes wait for the client to take them.
 const OUT_BYTES_MAX: usize = 4 << 20;
 
 /// How much is read at once.
@@ -172,10 +172,17 @@ impl Connection {
         }
     }
 
+    /// Whether the client takes what it is sent.
+    fn has_room(&self) -> bool {
+        self.out.len() - self.sent < OUT_BYTES_MAX
+    }
+
     /// Puts what is to be told into the output.
     fn take_events(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut is_moved = false;
+        // Events that are left where they are count against a client that does not take them.
         while !self.is_ending
+            && self.has_room()
             && let Poll::Ready(event) = self.events.poll_recv(cx)
         {
             let Some(event) = event else {
@@ -198,7 +205,9 @@ impl Connection {
     /// Answers those requests at the head of the queue that can be.
     fn answer(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut is_moved = false;
-        while let Some(Waiting { xid, came, what }) = self.queue.pop_front() {
+        while self.has_room()
+            && let Some(Waiting { xid, came, what }) = self.queue.pop_front()
+        {
             match what {
                 What::Write(mut proposed, answer) => match Pin::new(&mut proposed).poll(cx) {
                     Poll::Pending => {
@@ -346,10 +355,7 @@ impl Connection {
     /// Reads packets, as many as may be under way.
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut is_moved = false;
-        while !self.is_ending
-            && self.queue.len() < QUEUE_MAX
-            && self.out.len() - self.sent < OUT_BYTES_MAX
-        {
+        while !self.is_ending && self.queue.len() < QUEUE_MAX && self.has_room() {
             if self.take_packet()? {
                 is_moved = true;
                 continue;

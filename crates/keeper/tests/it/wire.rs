@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ottla_fake::{FakeDisk, FakeNetwork, FakeRandom, RunningClock};
 use ottla_keeper::wire::{ServeOptions, serve};
-use ottla_keeper::{Keeper, Limits, Options, Timing};
+use ottla_keeper::{Command, Keeper, Limits, Op, Options, Request, Timing};
 use ottla_runtime::net::{ListenOptions, Stream, read_exact, write_all};
 use ottla_runtime::{Network, Spawner, Task, World, time};
 
@@ -369,5 +369,27 @@ fn what_is_no_request_is_refused() {
         let mut answer = [0; 4];
         read_exact(&*stranger.stream, &mut answer).await.unwrap();
         assert_eq!(&answer, b"imok");
+    });
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_dropped() {
+    simulate(async {
+        let server = Server::start();
+        let mut watcher = server.client().await;
+        let watch = request(1, 106).text("/").i32(1);
+        assert_eq!(watcher.ask(watch).await, (1, 1, 0, vec![0; 4]));
+        assert_eq!(server.keeper.count_clients(), (1, 1));
+        let set = |_| Op::set("/", Vec::new(), -1);
+        let caller = server.keeper.read(|tree| tree.sessions().next()).unwrap();
+        // Each tells it some 30 bytes.
+        for _ in 0..300 {
+            let write = Command::new(caller, Request::Write((0..1_000).map(set).collect()));
+            let outcomes = server.keeper.propose(vec![write]).unwrap().await.unwrap();
+            assert!(outcomes[0].result.is_ok());
+            server.keeper.hear(vec![caller.session]);
+            time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(server.keeper.count_clients(), (0, 0));
     });
 }
