@@ -67,6 +67,9 @@ const PART_AGAIN: Duration = Duration::from_secs(1);
 /// How often a leader looks which sessions have been silent for too long.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
 
+/// A leader that looks so much later than it wanted to was away.
+const AWAY: Duration = Duration::from_millis(500);
+
 /// How often a leader looks for nodes whose time has come.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -251,6 +254,11 @@ impl Core {
         let leads = self.tenure.is_some_and(|(leader, _)| leader == self.id);
         if !leads || round.now < self.next_look {
             return;
+        }
+        // Who was away itself has not heard what was said meanwhile: a process that was stopped, or
+        // waited for its disk, ends no sessions for that.
+        if round.now > self.next_look + AWAY {
+            self.deadlines = Deadlines::default();
         }
         self.next_look = round.now + LOOK_AFTER;
         let tree = round.served.tree();

@@ -393,3 +393,19 @@ fn a_client_that_takes_nothing_is_dropped() {
         assert_eq!(server.keeper.count_clients(), (0, 0));
     });
 }
+
+#[test]
+fn a_keeper_that_was_stopped_itself_ends_no_sessions() {
+    simulate(async {
+        let server = Server::start();
+        let mut client = server.client().await;
+        time::sleep(Duration::from_secs(5)).await;
+        // Nobody runs meanwhile.
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(client.ask(request(-2, PING)).await, (-2, 1, 0, vec![]));
+        time::sleep(Duration::from_secs(9)).await;
+        assert_eq!(client.ask(request(-2, PING)).await, (-2, 1, 0, vec![]));
+        time::sleep(Duration::from_secs(11)).await;
+        assert_eq!(client.answer().await, None, "its own silence ends it");
+    });
+}
