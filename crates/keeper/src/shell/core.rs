@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tracing::{error, warn};
 
 use super::keeper::{Limits, ProposeError, Role, Status};
 use super::peers::Peers;
@@ -169,6 +170,8 @@ impl Core {
             Ok(()) => letters,
             Err(error) => {
                 self.stop(&error);
+                // The tree stays as it is from here on: who reads it is to find another voter.
+                round.served.drop_all();
                 // What was not made durable must not be told.
                 Vec::new()
             }
@@ -320,7 +323,10 @@ impl Core {
                 .map_err(|_| io::Error::other("another voter contradicts what is committed")),
             Letter::Propose { term, proposals } => {
                 // What is in the log must be readable for everyone: it is looked at before.
-                let Ok(decoded) = decode_proposals(&proposals) else { return Ok(()) };
+                let Ok(decoded) = decode_proposals(&proposals) else {
+                    warn!(from, "another voter proposes what this one cannot read");
+                    return Ok(());
+                };
                 let (Some(first), Some(last)) = (decoded.first(), decoded.last()) else {
                     return Ok(());
                 };
@@ -506,6 +512,7 @@ impl Core {
         for answer in std::mem::take(&mut self.waiting).into_values() {
             let _ = answer.send(Err(ProposeError::Stopped { reason: Arc::clone(&reason) }));
         }
+        error!(%reason, "the keeper has stopped: its disk refuses, or is not what it was");
         self.stopped = Some(reason);
     }
 }

@@ -30,6 +30,7 @@ const CLOSE: i32 = -11;
 struct Server {
     network: FakeNetwork,
     keeper: Arc<Keeper>,
+    disk: Arc<FakeDisk>,
     _tasks: [Task<()>; 2],
 }
 
@@ -97,9 +98,10 @@ type Answer = (i32, i64, i32, Vec<u8>);
 impl Server {
     fn start() -> Self {
         let network = FakeNetwork::new(1, Duration::from_millis(1));
+        let disk = FakeDisk::with_dir("/data");
         let world = World {
             clock: Arc::new(RunningClock::at(NOW_MS)),
-            disk: FakeDisk::with_dir("/data"),
+            disk: disk.clone(),
             network: network.host(1),
             random: Arc::new(FakeRandom::new(1)),
         };
@@ -115,7 +117,7 @@ impl Server {
         let World { clock, random, .. } = world;
         let options = ServeOptions { packet_bytes_max: 1 << 20, ..ServeOptions::default() };
         let serving = serve(keeper.clone(), clock, random, listener, &spawner, options);
-        Self { network, keeper, _tasks: [driver, serving] }
+        Self { network, keeper, disk, _tasks: [driver, serving] }
     }
 
     async fn connect(&self) -> Client {
@@ -407,5 +409,19 @@ fn a_keeper_that_was_stopped_itself_ends_no_sessions() {
         assert_eq!(client.ask(request(-2, PING)).await, (-2, 1, 0, vec![]));
         time::sleep(Duration::from_secs(11)).await;
         assert_eq!(client.answer().await, None, "its own silence ends it");
+    });
+}
+
+#[test]
+fn a_keeper_whose_disk_fails_drops_its_clients() {
+    simulate(async {
+        let server = Server::start();
+        let (mut writer, mut reader) = (server.client().await, server.client().await);
+        server.disk.fail_after(0);
+        writer.send(request(1, CREATE).create("/a", b"", 0)).await;
+        assert_eq!(writer.answer().await, None, "nobody knows what became of it");
+        assert_eq!(reader.answer().await, None, "what it would read stays behind");
+        let mut late = server.connect().await;
+        assert_eq!(late.begin(NO_SESSION, 0, 10_000).await, None);
     });
 }
