@@ -1,11 +1,11 @@
 //! Answers, as they are on the wire.
 
 use super::jute::{Write, packet};
-use super::request::{Answer, Read, code, op};
+use super::request::{Answer, Read, SetWatches, code, op};
 use crate::machine::{
-    Error, Event, Failure, Identity, Op, Stat, Tree, WatchKind, Watcher, Watches,
+    Error, Event, EventKind, Failure, Identity, Op, SessionId, Stat, Tree, WatchKind, Watcher,
+    Watches, Written, acl,
 };
-use crate::machine::{Written, acl};
 
 /// The `xid` of events.
 const EVENT_XID: i32 = -1;
@@ -123,7 +123,7 @@ pub(super) struct Look<'a> {
     pub(super) watches: &'a mut Watches,
     pub(super) watcher: Watcher,
     pub(super) shown: &'a [Identity],
-    pub(super) session: crate::machine::SessionId,
+    pub(super) session: SessionId,
 }
 
 impl Look<'_> {
@@ -220,27 +220,26 @@ impl Look<'_> {
 
     /// Sets again the watches that a client had before. Those whose node has changed since fire at
     /// once: returned is what is to be told.
-    pub(super) fn set_watches(&mut self, wanted: &super::request::SetWatches) -> Vec<Event> {
-        use crate::machine::EventKind::{ChildrenChanged, Created, DataChanged, Deleted};
+    pub(super) fn set_watches(&mut self, wanted: &SetWatches) -> Vec<Event> {
         let mut events = Vec::new();
         let mut tell = |path: &str, kind| events.push(Event { path: path.into(), kind });
         for path in &wanted.data {
             match self.tree.exists(path) {
-                None => tell(path, Deleted),
-                Some(stat) if stat.mzxid > wanted.known => tell(path, DataChanged),
+                None => tell(path, EventKind::Deleted),
+                Some(stat) if stat.mzxid > wanted.known => tell(path, EventKind::DataChanged),
                 Some(_) => self.watches.add(self.watcher, WatchKind::Data, path),
             }
         }
         for path in &wanted.exist {
             match self.tree.exists(path) {
-                Some(_) => tell(path, Created),
+                Some(_) => tell(path, EventKind::Created),
                 None => self.watches.add(self.watcher, WatchKind::Data, path),
             }
         }
         for path in &wanted.children {
             match self.tree.exists(path) {
-                None => tell(path, Deleted),
-                Some(stat) if stat.pzxid > wanted.known => tell(path, ChildrenChanged),
+                None => tell(path, EventKind::Deleted),
+                Some(stat) if stat.pzxid > wanted.known => tell(path, EventKind::ChildrenChanged),
                 Some(_) => self.watches.add(self.watcher, WatchKind::Children, path),
             }
         }
