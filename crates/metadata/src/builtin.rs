@@ -1,7 +1,7 @@
 //! The built-in keeper of this process as a provider of the tree.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ottla_keeper::{Caller, Command, Keeper, Outcome, Password, ProposeError, Reply, Request};
@@ -35,7 +35,7 @@ impl BuiltIn {
         let outcome = propose(&keeper, Caller::default(), request).await?;
         match outcome.result? {
             Reply::SessionOpened(caller) => {
-                let beats = keep_alive(Arc::clone(&keeper), caller.session);
+                let beats = keep_alive(Arc::downgrade(&keeper), caller.session);
                 let heartbeat = Spawner::current().spawn(beats);
                 Ok(Self { keeper, caller, _heartbeat: heartbeat })
             }
@@ -59,9 +59,12 @@ impl BuiltIn {
     }
 }
 
-async fn keep_alive(keeper: Arc<Keeper>, session: SessionId) {
-    loop {
+/// It does not hold the keeper: a task that is dropped ends a while later, and the directory would be
+/// locked until then.
+async fn keep_alive(keeper: Weak<Keeper>, session: SessionId) {
+    while let Some(keeper) = keeper.upgrade() {
         keeper.hear(vec![session]);
+        drop(keeper);
         time::sleep(Duration::from_millis(u64::from(TIMEOUT_MS) / 3)).await;
     }
 }
