@@ -425,3 +425,22 @@ fn a_keeper_whose_disk_fails_drops_its_clients() {
         assert_eq!(late.begin(NO_SESSION, 0, 10_000).await, None);
     });
 }
+
+#[test]
+fn who_may_not_read_a_node_is_not_told_of_it() {
+    simulate(async {
+        let server = Server::start();
+        let (mut stranger, mut owner) = (server.client().await, server.client().await);
+        let auth = || request(-4, 100).i32(0).text("digest").bytes(b"bob:secret");
+        assert_eq!(owner.ask(auth()).await.2, 0);
+        for client in [&mut stranger, &mut owner] {
+            assert_eq!(client.ask(watching(1, EXISTS, "/a")).await.2, -101);
+        }
+        let own = request(2, CREATE).text("/a").bytes(b"").i32(1).i32(31).text("auth").text("");
+        owner.send(own.i32(0)).await;
+        assert_eq!(owner.event().await, (1, "/a".to_owned()));
+        assert_eq!(owner.answer().await.unwrap().2, 0);
+        assert_eq!(stranger.ask(request(-2, PING)).await.0, -2, "no event comes before the answer");
+        assert_eq!(stranger.ask(reading(3, EXISTS, "/a")).await.2, -102);
+    });
+}
