@@ -1,9 +1,10 @@
-//! The directory of one voter, and the voter that lives in it.
+//! A voter at work: its directory, its rounds, its connections with the other voters, its clients.
 //!
 //! Owns: Raft's log, hard state and snapshot on disk ([`Keeper::open`] reads them, every write goes
 //! through the log), and the one handle to the tree. Must not know: what the znodes mean.
 //!
-//! The directory holds `log`, `hard-state`, `snapshot` and `.lock`. Each file begins with a line
+//! The directory holds `log`, `hard-state`, `snapshot` and `.lock`; while a snapshot comes from
+//! another voter, `snapshot.incoming`; without a broker, `directory-id`. Each file begins with a line
 //! that names its kind and version; each carries CRC-32C checksums over its content. A file that is
 //! missing or damaged is an error that names it: nothing is guessed.
 
