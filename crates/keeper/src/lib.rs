@@ -11,9 +11,11 @@ pub mod machine;
 pub mod shell;
 pub mod wire;
 
-pub use machine::quorum::{DirectoryId, Timing, Voter, VoterId};
+pub use machine::quorum::{
+    Change, DirectoryId, Membership, Peer, QuorumId, Standing, Timing, Voter, VoterId,
+};
 pub use machine::{
     ANY_VERSION, Caller, Command, CreateMode, Error, Failure, Node, Op, Outcome, Password, Reply,
     Request, SessionId, Stat, Tree, Written, Zxid,
 };
-pub use shell::{Keeper, Limits, OpenError, Options, Peer, ProposeError, Proposed};
+pub use shell::{Keeper, Limits, OpenError, Options, ProposeError, Proposed};

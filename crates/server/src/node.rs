@@ -14,7 +14,8 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use ottla_keeper::{
-    DirectoryId, Keeper, Limits, OpenError, Options, Password, Timing, Voter, VoterId,
+    DirectoryId, Keeper, Limits, Membership, OpenError, Options, Password, Peer, QuorumId, Timing,
+    Voter, VoterId,
 };
 use ottla_log::{DirectoryError, LogDirectory, LogManager, OpenOptions, TopicPartition};
 use ottla_metadata::admin::{
@@ -282,8 +283,10 @@ fn open_keeper(
     let id = VoterId::from(config.id.0.unsigned_abs());
     // The caller saw that it is not offline.
     let voter = Voter { id, directory: DirectoryId(directory.id().unwrap_or(Uuid::ZERO).0) };
+    let own = Peer { voter, address: String::new() };
+    let founding = Some(Membership::of(QuorumId(world.random.bytes16()), [own.clone()]));
     let (limits, timing) = (Limits::default(), Timing::default());
-    let options = Options { dir, voter, founders: vec![voter], limits, timing };
+    let options = Options { dir, own, founding, limits, timing };
     Keeper::open(world, &options).map(Arc::new).map_err(StartError::Keeper)
 }
 

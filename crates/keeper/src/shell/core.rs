@@ -1,18 +1,23 @@
 //! The voter at work: what came in is put before Raft, what Raft wants is done, in one order.
 
+mod steer;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
+use super::contacts::Contacts;
 use super::keeper::{Limits, ProposeError, Role, Status};
 use super::peers::Peers;
 use super::served::Served;
 use super::storage::Storage;
-use crate::machine::quorum::{Batch, Effects, Entry, Letter, LogId, Member, VoterId};
+use super::tool;
+use crate::machine::quorum::{Batch, Effects, Entry, Letter, LogId, Member, Voter, VoterId};
 use crate::machine::{
     Caller, Command, Corrupt, Deadlines, Origin, Outcome, Reply, Request, SessionId,
     decode_proposals, encode_commands, encode_proposal,
@@ -26,9 +31,15 @@ pub(super) enum Input {
     /// A client's commands, encoded.
     Commands(Vec<u8>, oneshot::Sender<Answer>),
     /// Another voter's letter.
-    Letter(VoterId, Letter),
-    /// A connection with another voter has ended, and letters with it.
+    Letter(Voter, Letter),
+    /// The connection to another voter has ended, and letters with it.
     Disconnected(VoterId),
+    /// Another voter calls.
+    Called,
+    /// The connection from another voter has ended, of that number.
+    Left(VoterId, u64),
+    /// A tool asks.
+    Tool(tool::Ask, oneshot::Sender<tool::Answer>),
     /// Clients were heard of.
     Heard(Vec<SessionId>),
 }
@@ -60,6 +71,7 @@ pub(super) struct Round<'a> {
     pub(super) served: &'a Served,
     pub(super) limits: &'a Limits,
     pub(super) peers: &'a Peers,
+    pub(super) contacts: &'a Mutex<Contacts>,
 }
 
 /// After so long without an answer, a part of a snapshot is sent again.
@@ -187,21 +199,26 @@ impl Core {
         let now = round.now;
         self.note_tenure(round);
         let mut gathered = Gathered::default();
+        let mut has_called = false;
         for input in inputs {
             match input {
                 Input::Commands(commands, answer) => {
                     self.gather(round, &commands, answer, &mut gathered)
                 }
                 Input::Letter(from, letter) => {
-                    self.open_letter(round, (from, letter), &mut gathered, letters)?;
-                }
-                Input::Heard(sessions) => self.hear(now, sessions, letters),
-                Input::Disconnected(voter) => {
-                    // Proposals that were under way to the leader, or its refusals, may be lost.
-                    if self.tenure.is_some_and(|(leader, _)| leader == voter) {
-                        self.give_up();
+                    if round.contacts.lock().counts(from) {
+                        self.open_letter(round, (from.id, letter), &mut gathered, letters)?;
                     }
                 }
+                Input::Heard(sessions) => self.hear(now, sessions, letters),
+                Input::Called => has_called = true,
+                Input::Left(voter, connection) => {
+                    round.contacts.lock().leave(voter, connection);
+                    has_called = true;
+                    self.note_disconnected(voter);
+                }
+                Input::Disconnected(voter) => self.note_disconnected(voter),
+                Input::Tool(ask, answer) => self.steer(round, ask, answer)?,
             }
         }
         self.look_after(round, &mut gathered);
@@ -218,11 +235,24 @@ impl Core {
             self.send_snapshot(now, voter, letters)?;
         }
         if self.storage.is_snapshot_due(round.limits.log_bytes) {
-            let member = &self.member;
-            let last =
-                self.storage.compact(&round.served.tree(), |last| member.entries_behind(last));
-            self.member.note_snapshot(last?);
+            self.compact(round)?;
         }
+        self.note_contacts(round, has_called);
+        Ok(())
+    }
+
+    /// Proposals that were under way to the leader, or its refusals, may be lost.
+    fn note_disconnected(&mut self, voter: VoterId) {
+        if self.tenure.is_some_and(|(leader, _)| leader == voter) {
+            self.give_up();
+        }
+    }
+
+    /// Puts the tree into a snapshot, and begins the log anew.
+    fn compact(&mut self, round: &Round<'_>) -> io::Result<()> {
+        let member = &self.member;
+        let last = self.storage.compact(&round.served.tree(), |last| member.entries_behind(last));
+        self.member.note_snapshot(last?);
         Ok(())
     }
 
@@ -230,6 +260,12 @@ impl Core {
     fn note_tenure(&mut self, round: &Round<'_>) {
         let tenure = self.member.leader(round.now).map(|leader| (leader, self.member.term()));
         if tenure != self.tenure {
+            let (leader, term) = (tenure.map(|(leader, _)| leader), self.member.term());
+            match leader {
+                Some(leader) if leader == self.id => info!(term, "this keeper leads"),
+                Some(leader) => info!(leader, term, "this keeper follows"),
+                None => warn!(term, "this keeper hears of no leader, and lets go of its clients"),
+            }
             self.tenure = tenure;
             self.give_up();
             round.served.drop_all();
@@ -264,6 +300,7 @@ impl Core {
             self.deadlines = Deadlines::default();
         }
         self.next_look = round.now + LOOK_AFTER;
+        self.note_moved(round);
         let tree = round.served.tree();
         let ended = self.deadlines.overdue(round.now, &tree).into_iter();
         let mut commands: Vec<Command> =
@@ -422,11 +459,11 @@ impl Core {
         if is_end && got == offset + bytes.len() as u64 {
             let member = &self.member;
             match self.storage.install(last, |last| member.entries_behind(last))? {
-                Some((tree, voters)) => {
+                Some((tree, membership)) => {
                     round.served.change(|served, _| *served = tree);
                     // Nobody can tell them what changed.
                     round.served.drop_all();
-                    self.member.install(round.now, (from, term), last, &voters);
+                    self.member.install(round.now, (from, term), last, &membership);
                     // What of the own proposals is in it, it does not tell.
                     self.give_up();
                 }

@@ -13,11 +13,13 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::OpenError;
+use super::contacts::{Contacts, Greeting, Refusal};
 use super::core::{Answer, Core, Input, Round};
 use super::peers::Peers;
 use super::served::Served;
 use super::storage::{Opened, Storage};
-use crate::machine::quorum::{Member, Timing, Voter, VoterId};
+use super::tool::Ask;
+use crate::machine::quorum::{Member, Membership, Peer, Timing, VoterId};
 use crate::machine::{
     Caller, Command, Event, Identity, SessionId, Tree, Watcher, Watches, encode_commands,
 };
@@ -49,10 +51,11 @@ impl Default for Limits {
 pub struct Options {
     /// Its directory.
     pub dir: PathBuf,
-    /// Itself.
-    pub voter: Voter,
-    /// The quorum that a new directory becomes part of.
-    pub founders: Vec<Voter>,
+    /// Itself, and where it listens for other voters: nowhere if the address is empty.
+    pub own: Peer,
+    /// The quorum that a new directory begins; one without this belongs to none, until the leader of
+    /// a quorum calls or a tool founds one.
+    pub founding: Option<Membership>,
     /// How large things may grow.
     pub limits: Limits,
     /// The clockwork of the quorum.
@@ -82,6 +85,9 @@ pub enum Role {
     /// It knows of no leader.
     Searching,
 }
+
+/// So long a leader waits for its successor.
+const HAND_OVER_TIME: Duration = Duration::from_millis(500);
 
 /// Why a proposal was not taken, or what became of it is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +130,7 @@ impl std::error::Error for ProposeError {}
 
 /// The tree of znodes, the directory that makes it durable, and the voter that orders its changes.
 ///
-/// Lock order: core, then tree, then clients; what came in is locked for itself. A reader waits for
+/// Lock order: core, then tree, then clients; what came in and the contacts are locked for themselves. A reader waits for
 /// no disk: the tree is locked for writing only while durable entries are applied to it.
 pub struct Keeper {
     clock: Arc<dyn Clock>,
@@ -134,6 +140,7 @@ pub struct Keeper {
     inputs: Mutex<Vec<Input>>,
     /// Something came in.
     came: Notify,
+    contacts: Mutex<Contacts>,
     pub(super) peers: Peers,
 }
 
@@ -167,11 +174,12 @@ impl Keeper {
     /// Opens the directory of a voter, making it if missing. A voter that is alone elects itself at
     /// once, and has committed what its log holds when this returns.
     pub fn open(world: &World, options: &Options) -> Result<Self, OpenError> {
-        let Options { dir, voter, founders, limits, timing } = options;
-        let opened = Storage::open(Arc::clone(&world.disk), dir, *voter, founders)?;
+        let Options { dir, own, founding, limits, timing } = options;
+        let voter = own.voter;
+        let opened = Storage::open(Arc::clone(&world.disk), dir, voter, founding.as_ref())?;
         let Opened { storage, tree, remembered } = opened;
         let (seed, now) = (world.random.next_u64(), world.clock.elapsed());
-        let member = Member::new(voter.id, remembered, *timing, seed, now).ok_or_else(|| {
+        let member = Member::new(voter, remembered, *timing, seed, now).ok_or_else(|| {
             OpenError::corrupt(&dir.join("log"), 0, "terms do not follow on each other")
         })?;
         // Numbers of a former life are not used again, for nobody counts that far.
@@ -183,8 +191,10 @@ impl Keeper {
             served: Served::new(tree),
             inputs: Mutex::default(),
             came: Notify::new(),
+            contacts: Mutex::new(Contacts::new(own.clone())),
             peers: Peers::default(),
         };
+        keeper.put(Input::Called);
         keeper.step();
         let stopped = keeper.core.lock().stopped().map(ToString::to_string);
         match stopped {
@@ -253,6 +263,12 @@ impl Keeper {
         self.core.lock().status(self.clock.elapsed())
     }
 
+    /// Whether its directory belongs to no quorum yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.core.lock().is_waiting()
+    }
+
     /// How many clients and watches there are.
     #[must_use]
     pub fn count_clients(&self) -> (usize, usize) {
@@ -266,6 +282,18 @@ impl Keeper {
             let deadline = self.step();
             let wait = deadline.saturating_sub(self.clock.elapsed());
             let _ = time::timeout(wait, self.came.notified()).await;
+        }
+    }
+
+    /// Has another voter lead if this one does, so that the others need not find out that it is gone:
+    /// for one that is about to stop. Waits until that is so, but not for long.
+    pub async fn hand_over(&self) {
+        let (answer, answered) = oneshot::channel();
+        self.put(Input::Tool(Ask::HandOver, answer));
+        let Ok(Ok(_)) = answered.await else { return };
+        let end = self.clock.elapsed() + HAND_OVER_TIME;
+        while self.status().role == Role::Leader && self.clock.elapsed() < end {
+            time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -285,11 +313,19 @@ impl Keeper {
                 served: &self.served,
                 limits: &self.limits,
                 peers: &self.peers,
+                contacts: &self.contacts,
             };
             for (to, letter) in core.round(inputs, &round) {
                 self.peers.send(to, &letter);
             }
         }
+    }
+
+    /// Hears one who calls, or tells why not.
+    pub(super) fn greet(&self, connection: u64, greeting: Greeting) -> Option<Refusal> {
+        let refusal = self.contacts.lock().greet(connection, greeting).err();
+        self.put(Input::Called);
+        refusal
     }
 
     /// Hands something in.

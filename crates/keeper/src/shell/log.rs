@@ -31,7 +31,7 @@ use crate::machine::quorum::{
     Appended, Entry, LogId, decode_entries, decode_log_id, encode_entries, encode_log_id,
 };
 
-const LINE: &str = "ottla-keeper-log 2\n";
+const LINE: &str = "ottla-keeper-log 3\n";
 const LOG_ID_BYTES: usize = 16;
 /// CRC and length.
 const RECORD_HEAD_BYTES: usize = 8;

@@ -8,6 +8,7 @@
 //! that names its kind and version; each carries CRC-32C checksums over its content. A file that is
 //! missing or damaged is an error that names it: nothing is guessed.
 
+mod contacts;
 mod core;
 mod hard_state;
 mod identity;
@@ -18,6 +19,8 @@ mod sealed;
 mod served;
 mod snapshot;
 mod storage;
+pub mod tend;
+pub mod tool;
 
 use std::fmt;
 use std::io;
@@ -27,7 +30,6 @@ use crate::machine::quorum::Voter;
 
 pub use identity::directory_id;
 pub use keeper::{Keeper, Limits, Options, ProposeError, Proposed, Role, Status};
-pub use peers::Peer;
 
 /// Why a directory could not be opened.
 #[derive(Debug)]
@@ -55,12 +57,14 @@ pub enum OpenError {
         /// What is wrong there.
         what: &'static str,
     },
-    /// The directory belongs to other voters than the one that opens it.
+    /// The directory belongs to another voter than the one that opens it.
     OtherVoter {
         /// The directory.
         path: PathBuf,
+        /// Who opens it.
+        own: Voter,
         /// Whose it is.
-        voters: Vec<Voter>,
+        other: Voter,
     },
 }
 
@@ -87,8 +91,14 @@ impl fmt::Display for OpenError {
             Self::Corrupt { path, position, what } => {
                 write!(f, "{} is damaged at byte {position}: {what}", path.display())
             }
-            Self::OtherVoter { path, voters } => {
-                write!(f, "{} belongs to {voters:?}", path.display())
+            Self::OtherVoter { path, own, other } => {
+                let dir = path.display();
+                write!(
+                    f,
+                    "{dir} was written by voter {} with the directory id {:?}, and is opened by voter \
+                     {} with {:?}: a voter needs its own directory",
+                    other.id, other.directory, own.id, own.directory
+                )
             }
         }
     }

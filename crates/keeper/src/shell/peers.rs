@@ -1,9 +1,10 @@
 //! The connections between voters: each dials each other one, and sends on what it dialled.
 //!
-//! A connection begins with a greeting: a line that names protocol and version, u64 id and 16 bytes
-//! of directory id of the voter that dials, and the same of the one that it means to reach. Letters
-//! follow, each behind its length in u32. A letter that cannot be sent is lost, as Raft allows; what
-//! clients wait for is given up when the leader changes or is not heard of for a while.
+//! A connection begins with a line that names protocol and version, and a greeting: u32 length, 16
+//! bytes of quorum id (zeros of one who belongs to none yet), who dials (with the address that it
+//! listens on), and whom it means to reach. The answer is one byte: 0 for welcome, or a [`Refusal`].
+//! Letters follow, each behind its length in u32. A letter that cannot be sent is lost, as Raft
+//! allows; what clients wait for is given up when the leader changes or is not heard of for a while.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -14,20 +15,24 @@ use ottla_runtime::net::{Listener, Stream, accept, read_exact, write_all};
 use ottla_runtime::{Network, Spawner, Task, task, time};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tracing::warn;
 
+use super::contacts::{Greeting, Refusal};
 use super::core::Input;
 use super::keeper::Keeper;
-use crate::machine::quorum::{DirectoryId, Letter, Voter, VoterId};
-use crate::machine::{Corrupt, Decoder};
+use super::tool;
+use crate::machine::quorum::{Letter, Peer, Voter, VoterId};
 
-const LINE: &[u8] = b"ottla-keeper-peer 1\n";
-const GREETING_BYTES: usize = LINE.len() + 48;
+const LINE: &[u8] = b"ottla-keeper-peer 2\n";
 
 /// The longest letter: a full proposal, or a message with one full entry.
 const LETTER_BYTES_MAX: usize = 64 << 20;
 
 /// What may wait for one voter. What is more is lost.
 const OUTBOX_BYTES_MAX: usize = 2 * LETTER_BYTES_MAX;
+
+/// The longest greeting, or frame of a tool.
+pub(super) const FRAME_BYTES_MAX: usize = 64 << 10;
 
 /// How much is made room for before it came.
 const READ_BYTES: usize = 1 << 20;
@@ -41,20 +46,21 @@ const GREETING_TIME: Duration = Duration::from_secs(5);
 /// How long after a connection broke the next one is tried.
 const REDIAL: Duration = Duration::from_millis(100);
 
-/// Another voter and where it listens.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// Who.
-    pub voter: Voter,
-    /// `host:port`.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
+/// What is to be sent to the other voters, and where they are.
+#[derive(Default)]
+pub(super) struct Peers {
+    outboxes: Mutex<BTreeMap<VoterId, Arc<Outbox>>>,
+    book: Mutex<BTreeMap<VoterId, Dialled>>,
+    /// The book is another one.
+    changed: Notify,
 }
 
-/// What is to be sent to the other voters.
-#[derive(Default)]
-pub(super) struct Peers(Mutex<BTreeMap<VoterId, Arc<Outbox>>>);
+/// Whom to dial, and as what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Dialled {
+    pub(super) peer: Peer,
+    pub(super) greeting: Greeting,
+}
 
 #[derive(Default)]
 struct Outbox {
@@ -69,19 +75,33 @@ struct Letters {
     frames: VecDeque<Vec<u8>>,
     bytes: usize,
     is_connected: bool,
+    /// Why the last connection was none.
+    refusal: Option<Refusal>,
 }
 
 impl Peers {
     /// Whether letters to a voter leave.
     pub(super) fn is_connected(&self, to: VoterId) -> bool {
-        let outbox = self.0.lock().get(&to).cloned();
+        let outbox = self.outboxes.lock().get(&to).cloned();
         outbox.is_some_and(|outbox| outbox.letters.lock().is_connected)
+    }
+
+    /// Why a voter has refused the connection.
+    pub(super) fn refusal(&self, by: VoterId) -> Option<Refusal> {
+        let outbox = self.outboxes.lock().get(&by).cloned();
+        outbox.and_then(|outbox| outbox.letters.lock().refusal)
+    }
+
+    /// Dials these, and nobody else, from here on.
+    pub(super) fn set_book(&self, book: BTreeMap<VoterId, Dialled>) {
+        *self.book.lock() = book;
+        self.changed.notify_one();
     }
 
     /// Puts a letter into the outbox of a voter. It is lost if there is no connection, and the
     /// connection ends if it does not keep up.
     pub(super) fn send(&self, to: VoterId, letter: &Letter) {
-        let Some(outbox) = self.0.lock().get(&to).cloned() else { return };
+        let Some(outbox) = self.outboxes.lock().get(&to).cloned() else { return };
         let mut letters = outbox.letters.lock();
         if letters.bytes > OUTBOX_BYTES_MAX {
             *letters = Letters::default();
@@ -98,15 +118,11 @@ impl Peers {
         letters.frames.push_back(frame);
         outbox.came.notify_one();
     }
-
-    fn outbox(&self, peer: VoterId) -> Arc<Outbox> {
-        Arc::clone(self.0.lock().entry(peer).or_default())
-    }
 }
 
 impl Outbox {
-    fn set_connected(&self, is_connected: bool) {
-        *self.letters.lock() = Letters { is_connected, ..Letters::default() };
+    fn set_connected(&self, is_connected: bool, refusal: Option<Refusal>) {
+        *self.letters.lock() = Letters { is_connected, refusal, ..Letters::default() };
     }
 
     /// The next letter; `None` if the connection is to end.
@@ -131,47 +147,79 @@ impl Outbox {
 }
 
 impl Keeper {
-    /// Connects the voter `own`, which `listener` is for, with `peers`. The tasks run until they are
-    /// dropped.
+    /// Connects the voter with the others of its quorum, whoever they are at the time, and listens
+    /// for them and for tools. The tasks run until they are dropped.
     pub fn connect(
+        self: &Arc<Self>,
+        network: Arc<dyn Network>,
+        spawner: &Spawner,
+        listener: Box<dyn Listener>,
+    ) -> Vec<Task<()>> {
+        vec![
+            spawner.spawn(Arc::clone(self).dial(network, spawner.clone())),
+            spawner.spawn(Arc::clone(self).receive(listener, spawner.clone())),
+        ]
+    }
+
+    /// Keeps one connection to each one in the book.
+    async fn dial(self: Arc<Self>, network: Arc<dyn Network>, spawner: Spawner) {
+        let mut dialling = BTreeMap::new();
+        loop {
+            self.follow_book(&network, &spawner, &mut dialling);
+            self.peers.changed.notified().await;
+        }
+    }
+
+    fn follow_book(
         self: &Arc<Self>,
         network: &Arc<dyn Network>,
         spawner: &Spawner,
-        own: Voter,
-        listener: Box<dyn Listener>,
-        peers: &[Peer],
-    ) -> Vec<Task<()>> {
-        let mut tasks = Vec::new();
-        for peer in peers.iter().filter(|peer| peer.voter.id != own.id) {
-            let outbox = self.peers.outbox(peer.voter.id);
-            let (keeper, network, peer) = (Arc::clone(self), Arc::clone(network), peer.clone());
-            tasks.push(spawner.spawn(async move {
-                loop {
-                    // What broke the connection shows in the status: the voter is not heard of.
-                    let _ = send_letters(&*network, own, &peer, &outbox).await;
-                    outbox.set_connected(false);
-                    keeper.put(Input::Disconnected(peer.voter.id));
-                    time::sleep(REDIAL).await;
-                }
-            }));
+        dialling: &mut BTreeMap<VoterId, (Dialled, Task<()>)>,
+    ) {
+        let book = self.peers.book.lock().clone();
+        let mut outboxes = self.peers.outboxes.lock();
+        let over = dialling.extract_if(.., |id, (dialled, _)| book.get(id) != Some(dialled));
+        for (id, _) in over {
+            outboxes.remove(&id);
+            self.put(Input::Disconnected(id));
         }
-        let voters = peers.iter().map(|peer| peer.voter).collect();
-        tasks.push(spawner.spawn(Arc::clone(self).receive(own, voters, listener, spawner.clone())));
-        tasks
+        for (id, dialled) in book.into_iter().filter(|(_, it)| !it.peer.address.is_empty()) {
+            dialling.entry(id).or_insert_with(|| {
+                let outbox = Arc::clone(outboxes.entry(id).or_default());
+                let dial =
+                    Arc::clone(self).keep_dialling(Arc::clone(network), dialled.clone(), outbox);
+                (dialled, spawner.spawn(dial))
+            });
+        }
+    }
+
+    async fn keep_dialling(
+        self: Arc<Self>,
+        network: Arc<dyn Network>,
+        dialled: Dialled,
+        outbox: Arc<Outbox>,
+    ) {
+        let Dialled { peer, greeting } = dialled;
+        let mut told = None;
+        loop {
+            // What breaks a connection shows in the status: the voter is not heard of.
+            let refusal = send_letters(&*network, &greeting, &peer, &outbox).await.ok().flatten();
+            if refusal.is_some() && refusal != told {
+                let (id, why) = (peer.voter.id, refusal.map(Refusal::why));
+                warn!(voter = id, address = peer.address, why, "a keeper refuses this one");
+            }
+            told = refusal;
+            outbox.set_connected(false, refusal);
+            self.put(Input::Disconnected(peer.voter.id));
+            time::sleep(REDIAL).await;
+        }
     }
 
     /// Takes what other voters send. It shares its runtime with [`Keeper::drive`], which runs each
     /// time before a connection reads on: so one letter of each waits at most.
-    async fn receive(
-        self: Arc<Self>,
-        own: Voter,
-        peers: Vec<Voter>,
-        mut listener: Box<dyn Listener>,
-        spawner: Spawner,
-    ) {
-        let peers = Arc::new(peers);
+    async fn receive(self: Arc<Self>, mut listener: Box<dyn Listener>, spawner: Spawner) {
         let mut connections: VecDeque<Task<()>> = VecDeque::new();
-        loop {
+        for connection in 0.. {
             let Ok(incoming) = accept(&mut *listener).await else {
                 time::sleep(REDIAL).await;
                 continue;
@@ -181,81 +229,112 @@ impl Keeper {
             if connections.len() >= CONNECTIONS_MAX {
                 connections.pop_front();
             }
-            let (keeper, peers) = (Arc::clone(&self), Arc::clone(&peers));
+            let keeper = Arc::clone(&self);
             connections.push_back(spawner.spawn(async move {
                 // Whoever dialled sees the end of the connection, and dials again.
-                let _ = keeper.receive_letters(own, &peers, &*stream).await;
+                let _ = keeper.receive_from(connection, &*stream).await;
             }));
         }
     }
 
-    async fn receive_letters(
-        &self,
-        own: Voter,
-        peers: &[Voter],
-        stream: &dyn Stream,
-    ) -> io::Result<()> {
-        let greeting = time::timeout(GREETING_TIME, read_greeting(stream)).await??;
-        let (from, to) = greeting.ok_or(io::ErrorKind::InvalidData)?;
-        if to != own || !peers.contains(&from) {
-            return Err(io::ErrorKind::PermissionDenied.into());
+    async fn receive_from(&self, connection: u64, stream: &dyn Stream) -> io::Result<()> {
+        let mut line = [0; LINE.len()];
+        time::timeout(GREETING_TIME, read_exact(stream, &mut line)).await??;
+        if line == *tool::LINE {
+            return tool::serve(self, stream).await;
         }
-        let read = self.read_letters(from.id, stream).await;
-        self.put(Input::Disconnected(from.id));
-        read
+        if line != *LINE {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let frame = time::timeout(GREETING_TIME, read_frame(stream, FRAME_BYTES_MAX)).await??;
+        let greeting = Greeting::decode(&frame).map_err(io::Error::other)?;
+        let from = greeting.from.voter;
+        let refusal = self.greet(connection, greeting);
+        write_all(stream, &[refusal.map_or(0, |refusal| refusal as u8)]).await?;
+        if refusal.is_some() {
+            return Ok(());
+        }
+        let _call = Call { keeper: self, from: from.id, connection };
+        self.read_letters(from, stream).await
     }
 
-    async fn read_letters(&self, from: VoterId, stream: &dyn Stream) -> io::Result<()> {
+    async fn read_letters(&self, from: Voter, stream: &dyn Stream) -> io::Result<()> {
         loop {
-            let mut length = [0; 4];
-            read_exact(stream, &mut length).await?;
-            let length = u32::from_be_bytes(length) as usize;
-            if length > LETTER_BYTES_MAX {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            let mut bytes = Vec::new();
-            while bytes.len() < length {
-                let read = bytes.len();
-                bytes.resize(length.min(read + READ_BYTES), 0);
-                read_exact(stream, &mut bytes[read..]).await?;
-            }
-            let letter = Letter::decode(&bytes).map_err(io::Error::other)?;
-            drop(bytes);
+            let frame = read_frame(stream, LETTER_BYTES_MAX).await?;
+            let letter = Letter::decode(&frame).map_err(io::Error::other)?;
+            drop(frame);
             self.put(Input::Letter(from, letter));
             task::yield_now().await;
         }
     }
 }
 
+/// A connection that another voter has dialled; it may end anywhere.
+struct Call<'a> {
+    keeper: &'a Keeper,
+    from: VoterId,
+    connection: u64,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.keeper.put(Input::Left(self.from, self.connection));
+    }
+}
+
+/// Sends what the outbox gets, until the connection ends; tells if it was refused.
 async fn send_letters(
     network: &dyn Network,
-    own: Voter,
+    greeting: &Greeting,
     peer: &Peer,
     outbox: &Outbox,
-) -> io::Result<()> {
-    let connecting = network.connect(&peer.host, peer.port);
+) -> io::Result<Option<Refusal>> {
+    let (host, port) = split_address(&peer.address)?;
+    let connecting = network.connect(host, port);
     let stream = time::timeout(GREETING_TIME, connecting).await??;
-    let mut greeting = LINE.to_vec();
-    for voter in [own, peer.voter] {
-        greeting.extend_from_slice(&voter.id.to_be_bytes());
-        greeting.extend_from_slice(&voter.directory.0);
+    let mut bytes = LINE.to_vec();
+    put_frame(&mut bytes, |out| greeting.encode(out));
+    write_all(&*stream, &bytes).await?;
+    let mut answer = [0];
+    time::timeout(GREETING_TIME, read_exact(&*stream, &mut answer)).await??;
+    if answer[0] != 0 {
+        return Ok(Some(Refusal::of(answer[0])));
     }
-    write_all(&*stream, &greeting).await?;
-    outbox.set_connected(true);
+    outbox.set_connected(true, None);
     while let Some(frame) = outbox.next().await {
         write_all(&*stream, &frame).await?;
     }
-    Ok(())
+    Ok(None)
 }
 
-/// Who greets, and whom it means; `None` for what is no greeting.
-async fn read_greeting(stream: &dyn Stream) -> io::Result<Option<(Voter, Voter)>> {
-    let mut greeting = [0; GREETING_BYTES];
-    read_exact(stream, &mut greeting).await?;
-    let Some(voters) = greeting.strip_prefix(LINE) else { return Ok(None) };
-    let mut voters = Decoder::new(voters, "greeting");
-    let mut voter = || -> Result<Voter, Corrupt> {
-        Ok(Voter { id: voters.u64()?, directory: DirectoryId(voters.array()?) })
-    };
-    Ok(voter().and_then(|from| Ok((from, voter()?))).ok())
+/// Host and port of `host:port`.
+pub(super) fn split_address(address: &str) -> io::Result<(&str, u16)> {
+    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    parts.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is not host:port"))
+}
+
+/// Reads what a length in u32 stands before. Room is made as the bytes come.
+pub(super) async fn read_frame(stream: &dyn Stream, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    read_exact(stream, &mut length).await?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > bytes_max {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = Vec::new();
+    while bytes.len() < length {
+        let read = bytes.len();
+        bytes.resize(length.min(read + READ_BYTES), 0);
+        read_exact(stream, &mut bytes[read..]).await?;
+    }
+    Ok(bytes)
+}
+
+/// Appends what `put` appends, behind its length in u32.
+pub(super) fn put_frame(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    put(out);
+    let length = (out.len() - at - 4) as u32;
+    out[at..at + 4].copy_from_slice(&length.to_be_bytes());
 }

@@ -1,8 +1,7 @@
 //! The tree as it was after an entry, so that the log up to that entry can go.
 //!
 //! `snapshot` is a sealed file with the body: u64 term and u64 index of the last entry it holds,
-//! the voters at that entry (u32 count, per voter u64 id and 16 bytes of directory id), and the
-//! tree as [`crate::machine`] encodes it.
+//! who belonged to the quorum there, and the tree as [`crate::machine`] encodes it.
 
 use std::path::Path;
 
@@ -11,18 +10,16 @@ use ottla_runtime::disk::{read_file, replace_file};
 
 use super::OpenError;
 use super::sealed::{seal, unseal};
-use crate::machine::quorum::{
-    LogId, Voter, decode_log_id, decode_voters, encode_log_id, encode_voters,
-};
+use crate::machine::quorum::{LogId, Membership, decode_log_id, encode_log_id};
 use crate::machine::{Corrupt, Decoder, Tree, decode_tree, encode_tree};
 
-const LINE: &str = "ottla-keeper-snapshot 2\n";
+const LINE: &str = "ottla-keeper-snapshot 3\n";
 
 /// What a snapshot holds.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) last: LogId,
-    pub(super) voters: Vec<Voter>,
+    pub(super) membership: Membership,
     pub(super) tree: Tree,
     /// The size of the file.
     pub(super) bytes: u64,
@@ -43,7 +40,7 @@ pub(super) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Snapshot>, Ope
         let mut body = Decoder::new(body, "snapshot");
         Ok(Snapshot {
             last: decode_log_id(&mut body)?,
-            voters: decode_voters(&mut body)?,
+            membership: Membership::decode(&mut body)?,
             tree: decode_tree(body.rest())?,
             bytes: bytes.len() as u64,
         })
@@ -58,12 +55,12 @@ pub(super) fn write(
     disk: &dyn Disk,
     path: &Path,
     last: LogId,
-    voters: &[Voter],
+    membership: &Membership,
     tree: &Tree,
 ) -> std::io::Result<u64> {
     let mut body = Vec::new();
     encode_log_id(last, &mut body);
-    encode_voters(voters, &mut body);
+    membership.encode(&mut body);
     encode_tree(tree, &mut body);
     let sealed = seal(LINE, &body);
     drop(body);

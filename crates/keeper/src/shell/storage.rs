@@ -12,7 +12,7 @@ use super::hard_state;
 use super::log::Log;
 use super::snapshot;
 use crate::machine::quorum::{
-    Appended, Batch, Entry, HardState, LogId, Payload, Remembered, Voter,
+    Appended, Batch, Entry, HardState, LogId, Membership, Payload, Peer, Remembered, Voter,
 };
 use crate::machine::{Corrupt, NodeChange, Origin, Outcome, Tree, decode_proposals};
 
@@ -23,8 +23,8 @@ pub(super) struct Storage {
     log: Log,
     /// The last entry that the tree has applied.
     applied: LogId,
-    /// Who votes as of that entry.
-    voters: Vec<Voter>,
+    /// Who belongs to the quorum as of that entry.
+    membership: Membership,
     /// The last entry that the snapshot holds.
     snapshot: LogId,
     /// The size of the snapshot; 0 where there is none.
@@ -60,13 +60,13 @@ struct Paths {
 }
 
 impl Storage {
-    /// Opens the directory of `voter`, making it if missing. A new one becomes that of a quorum of
-    /// `founders`; any other must be of a quorum that has this voter.
+    /// Opens the directory of `voter`, making it if missing. A new one belongs to the quorum that
+    /// `founding` begins, or to none yet.
     pub(super) fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
         voter: Voter,
-        founders: &[Voter],
+        founding: Option<&Membership>,
     ) -> Result<Opened, OpenError> {
         let paths = Paths::new(dir);
         disk.create_dir_all(dir).map_err(OpenError::io(dir))?;
@@ -75,25 +75,45 @@ impl Storage {
         }
         let lock = lock(&*disk, &dir.join(".lock"))?;
         let mut opened = recover(disk, paths, lock)?;
-        let log = &mut opened.storage.log;
-        if log.last() == LogId::default() {
-            let id = LogId { term: 0, index: 1 };
-            let entries = vec![Entry { id, payload: Payload::Membership(founders.to_vec()) }];
-            let founding = Appended { after: LogId::default(), entries };
-            log.append(&founding, 0).map_err(OpenError::io(&opened.storage.paths.log))?;
-            opened.remembered.entries = founding.entries;
+        if let Some(founding) = founding.filter(|_| opened.storage.is_new()) {
+            let entry = opened.storage.found(founding);
+            opened.remembered.entries = vec![entry.map_err(OpenError::io(dir))?];
         }
-        // Membership counts from the moment it is in the log, committed or not (Raft §4.1).
-        let voters =
+        let latest =
             opened.remembered.entries.iter().rev().find_map(|entry| match &entry.payload {
-                Payload::Membership(voters) => Some(voters),
+                Payload::Membership(membership) => Some(membership),
                 Payload::Blank | Payload::Normal(_) => None,
             });
-        let voters = voters.unwrap_or(&opened.storage.voters);
-        if !voters.contains(&voter) {
-            return Err(OpenError::OtherVoter { path: dir.to_owned(), voters: voters.clone() });
+        let latest = latest.unwrap_or(&opened.storage.membership);
+        // A directory that lags may know its voter with the directory that it had before, but not if
+        // there is nobody whom it could lag behind.
+        let is_alone = latest.peers.len() == 1;
+        let is_other = |peer: &Peer| {
+            let same = (peer.voter.id == voter.id, peer.voter.directory == voter.directory);
+            same == (false, true) || same == (true, false) && is_alone
+        };
+        if let Some((other, _)) = latest.peers.iter().find(|(peer, _)| is_other(peer)) {
+            return Err(OpenError::OtherVoter {
+                path: dir.to_owned(),
+                own: voter,
+                other: other.voter,
+            });
         }
         Ok(opened)
+    }
+
+    /// Whether the directory belongs to no quorum yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.log.last() == LogId::default()
+    }
+
+    /// Puts the first entry into the log of a new directory: the beginning of a quorum.
+    pub(super) fn found(&mut self, membership: &Membership) -> io::Result<Entry> {
+        let id = LogId { term: 0, index: 1 };
+        let entry = Entry { id, payload: Payload::Membership(membership.clone()) };
+        let founding = Appended { after: LogId::default(), entries: vec![entry.clone()] };
+        self.log.append(&founding, 0)?;
+        Ok(entry)
     }
 
     /// The directory.
@@ -125,8 +145,8 @@ impl Storage {
         self.applied = entry.id;
         match &entry.payload {
             Payload::Normal(batch) => apply(tree, batch, nodes),
-            Payload::Membership(voters) => {
-                self.voters.clone_from(voters);
+            Payload::Membership(membership) => {
+                self.membership.clone_from(membership);
                 Ok(Vec::new())
             }
             Payload::Blank => Ok(Vec::new()),
@@ -148,7 +168,7 @@ impl Storage {
     ) -> io::Result<LogId> {
         let last = self.applied;
         self.snapshot_bytes =
-            snapshot::write(&*self.disk, &self.paths.snapshot, last, &self.voters, tree)?;
+            snapshot::write(&*self.disk, &self.paths.snapshot, last, &self.membership, tree)?;
         self.snapshot = last;
         self.log.begin_behind(last, behind(last))?;
         Ok(last)
@@ -204,7 +224,7 @@ impl Storage {
         &mut self,
         last: LogId,
         behind: impl FnOnce(LogId) -> Vec<Entry>,
-    ) -> io::Result<Option<(Tree, Vec<Voter>)>> {
+    ) -> io::Result<Option<(Tree, Membership)>> {
         let Some(incoming) = self.incoming.take() else { return Ok(None) };
         incoming.file.sync_data()?;
         let snapshot = match snapshot::read(&*self.disk, &self.paths.incoming) {
@@ -216,8 +236,8 @@ impl Storage {
         self.disk.sync_dir(&self.paths.dir)?;
         self.log.begin_behind(last, behind(last))?;
         (self.snapshot, self.applied, self.snapshot_bytes) = (last, last, snapshot.bytes);
-        self.voters.clone_from(&snapshot.voters);
-        Ok(Some((snapshot.tree, snapshot.voters)))
+        self.membership.clone_from(&snapshot.membership);
+        Ok(Some((snapshot.tree, snapshot.membership)))
     }
 }
 
@@ -257,9 +277,9 @@ fn recover(disk: Arc<dyn Disk>, paths: Paths, lock: Box<dyn DirLock>) -> Result<
     if opened.log.last().term > hard_state.term {
         return Err(OpenError::corrupt(&paths.hard_state, 0, "the log has a later term"));
     }
-    let (snapshot, voters, mut tree, snapshot_bytes) = match snapshot {
-        Some(s) => (s.last, s.voters, s.tree, s.bytes),
-        None => (LogId::default(), Vec::new(), Tree::new(), 0),
+    let (snapshot, membership, mut tree, snapshot_bytes) = match snapshot {
+        Some(s) => (s.last, s.membership, s.tree, s.bytes),
+        None => (LogId::default(), Membership::default(), Tree::new(), 0),
     };
     if opened.base.index > snapshot.index {
         return Err(OpenError::corrupt(
@@ -276,12 +296,12 @@ fn recover(disk: Arc<dyn Disk>, paths: Paths, lock: Box<dyn DirLock>) -> Result<
         entries.clear();
         opened.log.begin_behind(snapshot, Vec::new()).map_err(OpenError::io(&paths.log))?;
     }
-    let at_snapshot = voters.clone();
+    let at_snapshot = membership.clone();
     let mut storage = Storage {
         disk,
         log: opened.log,
         applied: snapshot,
-        voters,
+        membership,
         snapshot,
         snapshot_bytes,
         incoming: None,
@@ -294,7 +314,8 @@ fn recover(disk: Arc<dyn Disk>, paths: Paths, lock: Box<dyn DirLock>) -> Result<
             .map_err(|error| OpenError::corrupt(&storage.paths.log, 0, error.what))?;
     }
     let committed = storage.applied.index;
-    let remembered = Remembered { hard_state, snapshot, voters: at_snapshot, entries, committed };
+    let remembered =
+        Remembered { hard_state, snapshot, membership: at_snapshot, entries, committed };
     Ok(Opened { storage, tree, remembered })
 }
 

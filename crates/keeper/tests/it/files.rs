@@ -127,7 +127,7 @@ fn a_directory_belongs_to_one_voter_and_one_process() {
     for other in [Voter { id: 2, ..VOTER }, Voter { directory: DirectoryId([8; 16]), ..VOTER }] {
         let copy = disk.after(Crash::Process);
         match open_as(other, &copy, Limits::default()) {
-            Err(OpenError::OtherVoter { voters, .. }) => assert_eq!(voters, [VOTER]),
+            Err(OpenError::OtherVoter { other, .. }) => assert_eq!(other, VOTER),
             opened => panic!("{opened:?}"),
         }
     }

@@ -3,6 +3,7 @@
 mod codec;
 mod crash;
 mod files;
+mod members;
 mod model;
 mod quorum;
 mod rules;
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use ottla_fake::{FakeDisk, FakeNetwork, FakeRandom};
 use ottla_keeper::{
-    Caller, Command, DirectoryId, Keeper, Limits, OpenError, Options, Outcome, Password,
-    ProposeError, Reply, Request, Timing, Tree, Voter,
+    Caller, Command, DirectoryId, Keeper, Limits, Membership, OpenError, Options, Outcome,
+    Password, Peer, ProposeError, QuorumId, Reply, Request, Timing, Tree, Voter,
 };
 use ottla_runtime::{Clock, World};
 
@@ -49,7 +50,9 @@ fn open_as(voter: Voter, disk: &Arc<FakeDisk>, limits: Limits) -> Result<Keeper,
         random: Arc::new(FakeRandom::new(0)),
     };
     let (dir, timing) = (DIR.into(), Timing::default());
-    Keeper::open(&world, &Options { dir, voter, founders: vec![voter], limits, timing })
+    let own = Peer { voter, address: String::new() };
+    let founding = Some(Membership::of(QuorumId([3; 16]), [own.clone()]));
+    Keeper::open(&world, &Options { dir, own, founding, limits, timing })
 }
 
 /// Proposes requests of a caller to a keeper that is alone.

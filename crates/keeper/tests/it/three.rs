@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ottla_fake::{Crash, Dice, FakeDisk, FakeNetwork, FakeRandom, RunningClock, Sent};
 use ottla_keeper::{
-    Caller, Command, CreateMode, DirectoryId, Keeper, Limits, Op, Options, Outcome, Peer,
-    ProposeError, Reply, Request, Timing, Tree, Voter, Written,
+    Caller, Command, CreateMode, DirectoryId, Keeper, Limits, Membership, Op, Options, Outcome,
+    Peer, ProposeError, QuorumId, Reply, Request, Timing, Tree, Voter, Written,
 };
 use ottla_runtime::net::ListenOptions;
 use ottla_runtime::{Spawner, Task, World, time};
@@ -25,11 +25,12 @@ const STORM: Duration = Duration::from_secs(15);
 /// Within so long after them a leader is there, and all have what is committed.
 const CALM: Duration = Duration::from_secs(4);
 
-fn voter(id: u8) -> Voter {
-    Voter { id: id.into(), directory: DirectoryId([id; 16]) }
+fn peer(id: u8) -> Peer {
+    let voter = Voter { id: id.into(), directory: DirectoryId([id; 16]) };
+    Peer { voter, address: address(id).to_string() }
 }
 
-fn address(id: u8) -> SocketAddr {
+pub(super) fn address(id: u8) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, id)), PORT)
 }
 
@@ -80,20 +81,15 @@ impl Cluster {
             network: network.clone(),
             random: Arc::new(FakeRandom::new(self.dice.roll(u64::MAX))),
         };
-        let founders = (1..=VOTERS).map(voter).collect();
+        let founding = Some(Membership::of(QuorumId([9; 16]), (1..=VOTERS).map(peer)));
         let limits = Limits { log_bytes: 4_000, ..Limits::default() };
         let (dir, timing) = (DIR.into(), Timing::default());
-        let options = Options { dir, voter: voter(id), founders, limits, timing };
+        let options = Options { dir, own: peer(id), founding, limits, timing };
         let keeper = Arc::new(Keeper::open(&world, &options).expect("the directory opens"));
         let listening = ListenOptions { backlog: 8, send_buffer: None, receive_buffer: None };
         let listener = network.listen(address(id), listening).expect("the port is free");
-        let peer = |id: u8| {
-            let host = address(id).ip().to_string();
-            Peer { voter: voter(id), host, port: PORT }
-        };
-        let peers: Vec<Peer> = (1..=VOTERS).map(peer).collect();
         let spawner = Spawner::current();
-        let mut tasks = keeper.connect(&network, &spawner, voter(id), listener, &peers);
+        let mut tasks = keeper.connect(network, &spawner, listener);
         tasks.push(spawner.spawn(keeper.clone().drive()));
         self.processes.insert(id, Process { keeper, _tasks: tasks });
     }

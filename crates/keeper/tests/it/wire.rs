@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ottla_fake::{FakeDisk, FakeNetwork, FakeRandom, RunningClock};
 use ottla_keeper::wire::{ServeOptions, serve};
-use ottla_keeper::{Command, Keeper, Limits, Op, Options, Request, Timing};
+use ottla_keeper::{
+    Command, Keeper, Limits, Membership, Op, Options, Peer, QuorumId, Request, Timing,
+};
 use ottla_runtime::net::{ListenOptions, Stream, read_exact, write_all};
 use ottla_runtime::{Network, Spawner, Task, World, time};
 
@@ -106,8 +108,9 @@ impl Server {
             random: Arc::new(FakeRandom::new(1)),
         };
         let (limits, timing) = (Limits::default(), Timing::default());
-        let founders = vec![VOTER];
-        let options = Options { dir: DIR.into(), voter: VOTER, founders, limits, timing };
+        let own = Peer { voter: VOTER, address: String::new() };
+        let founding = Some(Membership::of(QuorumId([3; 16]), [own.clone()]));
+        let options = Options { dir: DIR.into(), own, founding, limits, timing };
         let keeper = Arc::new(Keeper::open(&world, &options).unwrap());
         let address = world.network.resolve("10.0.0.1", PORT).unwrap();
         let listening = ListenOptions { backlog: 8, send_buffer: None, receive_buffer: None };

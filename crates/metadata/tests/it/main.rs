@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_fake::{Crash, FakeDisk, FakeNetwork, FakeRandom};
-use ottla_keeper::{DirectoryId, Keeper, Limits, Options, Password, Timing, Voter};
+use ottla_keeper::{
+    DirectoryId, Keeper, Limits, Membership, Options, Password, Peer, QuorumId, Timing, Voter,
+};
 use ottla_metadata::admin::{self, Controller, Election};
 use ottla_metadata::znodes::{BrokerRegistration, Endpoint, SecurityProtocol};
 use ottla_metadata::{BuiltIn, Tree};
@@ -54,9 +56,11 @@ impl Node {
             network: FakeNetwork::new(0, Duration::ZERO).host(1),
             random: Arc::new(FakeRandom::new(0)),
         };
-        let (dir, founders) = ("/data/keeper".into(), vec![voter]);
+        let dir = "/data/keeper".into();
+        let own = Peer { voter, address: String::new() };
+        let founding = Some(Membership::of(QuorumId([3; 16]), [own.clone()]));
         let (limits, timing) = (Limits::default(), Timing::default());
-        let options = Options { dir, voter, founders, limits, timing };
+        let options = Options { dir, own, founding, limits, timing };
         let keeper = Arc::new(Keeper::open(&world, &options).unwrap());
         let driver = Spawner::current().spawn(keeper.clone().drive());
         BuiltIn::end_former_sessions(&keeper).await.unwrap();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::membership::Membership;
 use crate::machine::{Corrupt, Decoder, put_u32};
 
 /// The number of a voter, unique in its quorum.
@@ -51,8 +52,8 @@ pub struct Entry {
 pub enum Payload {
     /// Nothing: a new leader commits it, and with it all that is before it (Raft §5.4.2).
     Blank,
-    /// Who votes from here on.
-    Membership(Vec<Voter>),
+    /// Who belongs to the quorum from here on.
+    Membership(Membership),
     /// Proposals for the tree.
     Normal(Batch),
 }
@@ -83,26 +84,8 @@ pub(crate) fn decode_count(input: &mut Decoder<'_>) -> Result<u64, Corrupt> {
     if count < u64::MAX / 2 { Ok(count) } else { Err(input.corrupt()) }
 }
 
-/// Appends voters: u32 count, then per voter u64 id and 16 bytes of directory id.
-pub(crate) fn encode_voters(voters: &[Voter], out: &mut Vec<u8>) {
-    put_u32(out, voters.len());
-    for voter in voters {
-        out.extend_from_slice(&voter.id.to_be_bytes());
-        out.extend_from_slice(&voter.directory.0);
-    }
-}
-
-/// Reads what [`encode_voters`] wrote.
-pub(crate) fn decode_voters(input: &mut Decoder<'_>) -> Result<Vec<Voter>, Corrupt> {
-    let mut voters = Vec::new();
-    for _ in 0..input.u32()? {
-        voters.push(Voter { id: input.u64()?, directory: DirectoryId(input.array()?) });
-    }
-    Ok(voters)
-}
-
 /// Appends entries that follow on each other: u32 count, then per entry u64 term, u32 length and the
-/// payload: u8 kind (0 blank, 1 membership, 2 normal) and what belongs to it: the voters, or i64
+/// payload: u8 kind (0 blank, 1 membership, 2 normal) and what belongs to it: the membership, or i64
 /// time_ms and the proposals.
 pub(crate) fn encode_entries(entries: &[Entry], out: &mut Vec<u8>) {
     put_u32(out, entries.len());
@@ -136,9 +119,9 @@ pub(crate) fn decode_entries(after: LogId, mut input: Decoder<'_>) -> Result<Vec
 fn encode_payload(payload: &Payload, out: &mut Vec<u8>) {
     match payload {
         Payload::Blank => out.push(0),
-        Payload::Membership(voters) => {
+        Payload::Membership(membership) => {
             out.push(1);
-            encode_voters(voters, out);
+            membership.encode(out);
         }
         Payload::Normal(batch) => {
             out.push(2);
@@ -152,8 +135,8 @@ fn decode_payload(mut input: Decoder<'_>) -> Result<Payload, Corrupt> {
     match input.u8()? {
         0 => input.end().map(|()| Payload::Blank),
         1 => {
-            let voters = decode_voters(&mut input)?;
-            input.end().map(|()| Payload::Membership(voters))
+            let membership = Membership::decode(&mut input)?;
+            input.end().map(|()| Payload::Membership(membership))
         }
         2 => {
             let time_ms = input.i64()?;

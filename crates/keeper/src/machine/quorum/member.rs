@@ -1,14 +1,17 @@
 //! The voter.
 
+mod changes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use noraft::{Action, Log, LogEntries, LogIndex, Node, NodeId, Role, Term};
 
-use super::entry::{Batch, Entry, LogId, Payload, Voter, VoterId};
+use super::entry::{Batch, DirectoryId, Entry, LogId, Payload, Voter, VoterId};
+use super::membership::{Change, ChangeRefused, Membership, Standing};
 use super::message::Message;
-use super::payloads::{Payloads, config, log_id, places, position};
+use super::payloads::{Payloads, log_id, places, position};
 use super::timing::{Draw, Timing};
 
 /// About how much one message holds of the log, in bytes of proposals; what is left follows when
@@ -33,8 +36,8 @@ pub struct Remembered {
     pub hard_state: HardState,
     /// The last entry that the snapshot holds.
     pub snapshot: LogId,
-    /// Who voted there.
-    pub voters: Vec<Voter>,
+    /// Who belonged to the quorum there.
+    pub membership: Membership,
     /// What follows on the snapshot.
     pub entries: Vec<Entry>,
     /// The highest index that is known to be committed.
@@ -72,6 +75,7 @@ pub struct Contradiction;
 /// One voter. Time is elapsed time; it is told with every call, and does not go back.
 pub struct Member {
     id: VoterId,
+    directory: DirectoryId,
     node: Node,
     payloads: Payloads,
     timing: Timing,
@@ -100,23 +104,24 @@ impl fmt::Debug for Member {
 }
 
 impl Member {
-    /// The voter `id` as its directory remembers it. `seed` is one that no other voter has. `None` if
+    /// A voter as its directory remembers it. `seed` is one that no other voter has. `None` if
     /// no leader can have given its log the terms that it has.
     pub fn new(
-        id: VoterId,
+        Voter { id, directory }: Voter,
         remembered: Remembered,
         timing: Timing,
         seed: u64,
         now: Duration,
     ) -> Option<Self> {
-        let Remembered { hard_state, snapshot, voters, entries, committed } = remembered;
-        let log = Log::new(config(&voters), places(snapshot, &entries)?);
+        let Remembered { hard_state, snapshot, membership, entries, committed } = remembered;
+        let log = Log::new(membership.config(), places(snapshot, &entries)?);
         let voted_for = hard_state.voted_for.map(NodeId::new);
         let node = Node::restart(NodeId::new(id), Term::new(hard_state.term), voted_for, log);
-        let mut payloads = Payloads::new(&voters);
+        let mut payloads = Payloads::new(snapshot, membership);
         entries.into_iter().for_each(|entry| payloads.put(entry));
         let mut member = Self {
             id,
+            directory,
             node,
             payloads,
             timing,
@@ -129,8 +134,8 @@ impl Member {
             handed_out: committed.max(snapshot.index),
         };
         member.node.actions_mut().set_election_timeout = false;
-        // Whoever is alone need not wait to see whether there is a leader.
-        if !member.is_alone() {
+        // Whoever votes alone need not wait to see whether there is a leader.
+        if !member.votes_alone() {
             member.deadline = now + member.draw.wait(member.timing.election);
         }
         Some(member)
@@ -206,17 +211,16 @@ impl Member {
         now: Duration,
         (from, term): (VoterId, u64),
         last: LogId,
-        voters: &[Voter],
+        membership: &Membership,
     ) -> bool {
         let is_wanted = self.wants_snapshot(term, last);
-        if !is_wanted || !self.node.handle_snapshot_installed(position(last), config(voters)) {
+        if !is_wanted || !self.node.handle_snapshot_installed(position(last), membership.config()) {
             return false;
         }
         self.heard.insert(from, now);
         self.leader = Some((from, now));
         self.promises = None;
-        self.payloads.forget(last.index);
-        self.payloads.note_voters(voters);
+        self.payloads.install(last, membership.clone());
         self.handed_out = last.index;
         self.messages.push((from, Message::Appended { term, last: self.last() }));
         self.deadline = now + self.draw.wait(self.timing.election);
@@ -285,7 +289,9 @@ impl Member {
                     term: Term::new(term),
                     last_position: position(last),
                 })?;
+                self.promote(now);
             }
+            Message::TakeOver { term } => self.take_over(from, term),
         }
         if self.term() > own_term {
             self.promises = None;
@@ -341,16 +347,15 @@ impl Member {
     /// Asks the others whether they would vote for this voter, so that one who would lose, or whom
     /// nobody needs, raises no terms.
     fn campaign(&mut self, now: Duration) {
-        if self.is_alone() {
+        if self.votes_alone() {
             self.node.handle_election_timeout();
             return;
         }
         self.deadline = now + self.draw.wait(self.timing.election);
-        let (config, id) = (self.node.config(), NodeId::new(self.id));
-        if !config.voters.contains(&id) && !config.new_voters.contains(&id) {
+        if !self.votes() {
             return;
         }
-        self.promises = Some(BTreeSet::from([id]));
+        self.promises = Some(BTreeSet::from([NodeId::new(self.id)]));
         let (term, last) = (self.term() + 1, self.last());
         let ask = Message::AskVote { term, last, is_trial: true };
         let peers = self.node.peers().map(|peer| (peer.get(), ask.clone()));
@@ -397,7 +402,10 @@ impl Member {
             self.leader = Some((from, now));
             self.promises = None;
             let log = self.node.log().entries();
-            let accepted = entries.into_iter().filter(|entry| log.contains(position(entry.id)));
+            let forgotten = log.prev_position().index.get();
+            let is_kept =
+                |entry: &Entry| entry.id.index > forgotten && log.contains(position(entry.id));
+            let accepted = entries.into_iter().filter(is_kept);
             accepted.for_each(|entry| self.payloads.put(entry));
         }
         Ok(())
@@ -458,20 +466,20 @@ impl Member {
         }
     }
 
-    /// Whether it is the only voter.
+    /// Whether it is the quorum.
     pub fn is_alone(&self) -> bool {
+        self.votes_alone() && self.node.peers().next().is_none()
+    }
+
+    fn votes_alone(&self) -> bool {
         let config = self.node.config();
-        let mut voters = config.voters.union(&config.new_voters);
-        voters.next() == Some(&NodeId::new(self.id)) && voters.next().is_none()
+        self.votes() && config.voters.union(&config.new_voters).count() == 1
     }
 
     /// Whether a majority was heard of lately, this voter among it.
     fn is_in_contact(&self, now: Duration) -> bool {
         let config = self.node.config();
-        let is_near = |voter: &&NodeId| {
-            let heard = self.heard.get(&voter.get());
-            voter.get() == self.id || heard.is_some_and(|&heard| self.is_recent(heard, now))
-        };
+        let is_near = |voter: &&NodeId| self.is_heard(voter.get(), now);
         [&config.voters, &config.new_voters].into_iter().all(|voters| {
             voters.is_empty() || 2 * voters.iter().filter(is_near).count() > voters.len()
         })

@@ -46,6 +46,11 @@ pub enum Message {
         /// Its last entry.
         last: LogId,
     },
+    /// The leader is about to stop, and asks this voter to campaign at once.
+    TakeOver {
+        /// The leader's term.
+        term: u64,
+    },
 }
 
 impl Message {
@@ -73,6 +78,10 @@ impl Message {
                 out.extend(term.to_be_bytes());
                 encode_log_id(*last, out);
             }
+            Self::TakeOver { term } => {
+                out.push(4);
+                out.extend(term.to_be_bytes());
+            }
         }
     }
 
@@ -99,6 +108,7 @@ impl Message {
                 let (term, last) = (decode_count(&mut input)?, decode_log_id(&mut input)?);
                 Self::Appended { term, last }
             }
+            4 => Self::TakeOver { term: decode_count(&mut input)? },
             _ => return Err(input.corrupt()),
         };
         input.end().map(|()| message)

@@ -8,16 +8,17 @@
 mod entry;
 mod letter;
 mod member;
+mod membership;
 mod message;
 mod payloads;
 mod timing;
 
 pub use entry::{Batch, DirectoryId, Entry, LogId, Payload, Voter, VoterId};
 pub(crate) use entry::{
-    decode_count, decode_entries, decode_log_id, decode_voters, encode_entries, encode_log_id,
-    encode_voters,
+    decode_count, decode_entries, decode_log_id, encode_entries, encode_log_id,
 };
 pub use letter::Letter;
 pub use member::{Appended, Contradiction, Effects, HardState, Member, Remembered};
+pub use membership::{Change, ChangeRefused, Membership, Peer, QuorumId, Standing};
 pub use message::Message;
 pub use timing::Timing;

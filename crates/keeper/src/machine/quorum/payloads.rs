@@ -1,31 +1,38 @@
 //! What the entries hold. The library knows their places only.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use noraft::{ClusterConfig, LogEntries, LogEntry, LogIndex, LogPosition, NodeId, Term};
+use noraft::{LogEntries, LogEntry, LogIndex, LogPosition, Term};
 
-use super::entry::{DirectoryId, Entry, LogId, Payload, Voter, VoterId};
+use super::entry::{Entry, LogId, Payload};
+use super::membership::Membership;
 
-/// The entries from some place of the log on, and the directories of the voters that they name.
+/// The entries from some place of the log on, and who belongs to the quorum.
 #[derive(Debug)]
 pub(super) struct Payloads {
     entries: BTreeMap<u64, Entry>,
-    directories: BTreeMap<VoterId, DirectoryId>,
+    /// By the index of the entry that tells it: the last one at or before the first entry, and all
+    /// behind that.
+    memberships: BTreeMap<u64, Membership>,
 }
 
 impl Payloads {
-    pub(super) fn new(voters: &[Voter]) -> Self {
-        let mut payloads = Self { entries: BTreeMap::new(), directories: BTreeMap::new() };
-        payloads.note_voters(voters);
-        payloads
+    /// Nothing behind a snapshot.
+    pub(super) fn new(snapshot: LogId, membership: Membership) -> Self {
+        let memberships = BTreeMap::from([(snapshot.index, membership)]);
+        Self { entries: BTreeMap::new(), memberships }
     }
 
-    /// Keeps an entry, in the place of any other at its index.
+    /// Keeps an entry, in the place of any other at its index and all that followed on that.
     pub(super) fn put(&mut self, entry: Entry) {
-        if let Payload::Membership(voters) = &entry.payload {
-            self.note_voters(voters);
+        let index = entry.id.index;
+        if self.entries.get(&index).is_none_or(|known| known.id != entry.id) {
+            self.memberships.split_off(&index);
+            if let Payload::Membership(membership) = &entry.payload {
+                self.memberships.insert(index, membership.clone());
+            }
         }
-        self.entries.insert(entry.id.index, entry);
+        self.entries.insert(index, entry);
     }
 
     /// The entry at an index.
@@ -33,9 +40,30 @@ impl Payloads {
         self.entries.get(&index)
     }
 
+    /// Who belongs to the quorum: it counts from the moment it is in the log, committed or not
+    /// (Raft §4.1). With the index of the entry that tells it.
+    pub(super) fn membership(&self) -> (u64, &Membership) {
+        let (&index, membership) = self.memberships.last_key_value().expect("there is always one");
+        (index, membership)
+    }
+
     /// Forgets the entries up to an index.
     pub(super) fn forget(&mut self, index: u64) {
         self.entries = self.entries.split_off(&(index + 1));
+        let kept = self.memberships.range(..=index).next_back().map_or(0, |(&kept, _)| kept);
+        self.memberships = self.memberships.split_off(&kept);
+    }
+
+    /// Puts a snapshot in the place of the entries that it holds, or of all if none follows on it.
+    pub(super) fn install(&mut self, last: LogId, membership: Membership) {
+        let follows = self.entries.get(&last.index).is_some_and(|entry| entry.id == last);
+        if !follows {
+            self.entries.clear();
+            self.memberships.clear();
+        }
+        self.forget(last.index);
+        self.memberships = self.memberships.split_off(&(last.index + 1));
+        self.memberships.insert(last.index, membership);
     }
 
     /// Keeps those entries at `places` that the library makes itself.
@@ -43,15 +71,19 @@ impl Payloads {
         self.of(places).into_iter().for_each(|entry| self.put(entry));
     }
 
-    /// The entries at `places`. Those that hold no commands the library makes itself.
+    /// The entries at `places`. A term's first one and the end of a joint consensus the library makes
+    /// itself.
     pub(super) fn of(&self, places: &LogEntries) -> Vec<Entry> {
         let of = |(place, kind): (LogPosition, LogEntry)| {
             let id = log_id(place);
+            let known = self.entries.get(&id.index).filter(|entry| entry.id == id);
             let payload = match kind {
                 LogEntry::Term(_) => Payload::Blank,
-                LogEntry::ClusterConfig(config) => Payload::Membership(self.voters(&config)),
+                LogEntry::ClusterConfig(_) => match known {
+                    Some(known) => known.payload.clone(),
+                    None => Payload::Membership(self.membership().1.settled()),
+                },
                 LogEntry::Command => {
-                    let known = self.entries.get(&id.index).filter(|entry| entry.id == id);
                     known.expect("an entry comes with what it holds").payload.clone()
                 }
             };
@@ -59,37 +91,18 @@ impl Payloads {
         };
         places.iter_with_positions().map(of).collect()
     }
-
-    fn voters(&self, config: &ClusterConfig) -> Vec<Voter> {
-        let voter = |id: &NodeId| {
-            let directory = self.directories.get(&id.get()).expect("a voter has a directory");
-            Voter { id: id.get(), directory: *directory }
-        };
-        config.voters.iter().map(voter).collect()
-    }
-
-    /// Notes the directories of voters.
-    pub(super) fn note_voters(&mut self, voters: &[Voter]) {
-        self.directories.extend(voters.iter().map(|voter| (voter.id, voter.directory)));
-    }
 }
 
 /// The places of entries that follow on `after`, if their terms are such as Raft gives.
 pub(super) fn places(after: LogId, entries: &[Entry]) -> Option<LogEntries> {
     let kind = |entry: &Entry| match &entry.payload {
         Payload::Blank => LogEntry::Term(Term::new(entry.id.term)),
-        Payload::Membership(voters) => LogEntry::ClusterConfig(config(voters)),
+        Payload::Membership(membership) => LogEntry::ClusterConfig(membership.config()),
         Payload::Normal(_) => LogEntry::Command,
     };
     let places = LogEntries::from_iter(position(after), entries.iter().map(kind));
     let agree = places.iter_with_positions().zip(entries).all(|((p, _), e)| log_id(p) == e.id);
     agree.then_some(places)
-}
-
-pub(super) fn config(voters: &[Voter]) -> ClusterConfig {
-    let mut config = ClusterConfig::new();
-    config.voters = voters.iter().map(|voter| NodeId::new(voter.id)).collect::<BTreeSet<_>>();
-    config
 }
 
 pub(super) fn position(id: LogId) -> LogPosition {

@@ -1,0 +1,155 @@
+//! `ottla keeper start`.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use ottla_keeper::shell::{directory_id, tend};
+use ottla_keeper::wire::{self, ServeOptions};
+use ottla_keeper::{
+    Keeper, Limits, Membership, OpenError, Options, Peer, QuorumId, Timing, Voter, VoterId,
+};
+use ottla_runtime::net::{ListenOptions, Listener};
+use ottla_runtime::task::Worker;
+use ottla_runtime::{Spawner, World, process, signal};
+use tracing::{info, warn};
+
+use crate::exit::{Exit, Failure, Outcome};
+
+#[derive(Args, Debug)]
+pub(crate) struct Start {
+    /// Where the keeper's log and snapshot are, or are to be
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Where clients connect
+    #[arg(long, default_value = "127.0.0.1:2181", value_name = "HOST:PORT")]
+    listener: String,
+    /// The number of this keeper in its quorum
+    #[arg(long, default_value_t = 1, value_name = "ID")]
+    id: VoterId,
+    /// The keepers of the quorum and where each listens for the others, this one among them; a
+    /// keeper without this is alone
+    #[arg(long, value_name = "ID@HOST:PORT,…")]
+    voters: Option<String>,
+    /// Found no quorum on a new directory, also not of this keeper alone: wait to be added to one
+    #[arg(long, requires = "voters")]
+    join: bool,
+    /// The shortest session timeout that a client is granted
+    #[arg(long, default_value_t = 4_000, value_name = "MS")]
+    min_session_timeout: u32,
+    /// The longest session timeout that a client is granted
+    #[arg(long, default_value_t = 40_000, value_name = "MS")]
+    max_session_timeout: u32,
+}
+
+impl Start {
+    pub(crate) fn run(self) -> Outcome {
+        if self.min_session_timeout > self.max_session_timeout {
+            return Err(Failure::usage(
+                "--min-session-timeout is longer than --max-session-timeout",
+            ));
+        }
+        let voters = self.voters.as_deref().map(tend::parse_voters).transpose();
+        let voters = voters.map_err(|error| Failure::usage(format_args!("--voters: {error}")))?;
+        let address = match &voters {
+            None => String::new(),
+            Some(voters) => {
+                let own = voters.iter().find(|(id, _)| *id == self.id);
+                let (_, address) = own.ok_or_else(|| {
+                    let id = self.id;
+                    Failure::usage(format_args!("--voters does not name {id}, which --id says"))
+                })?;
+                address.clone()
+            }
+        };
+        if let Err(error) = process::raise_file_limit() {
+            warn!(%error, "cannot raise the limit of open files");
+        }
+        super::super::block_on(self.serve(address, voters.map_or(1, |voters| voters.len())))
+    }
+
+    async fn serve(self, address: String, voters: usize) -> Outcome {
+        let world = World::system();
+        let clients = listen(&world, &self.listener)?;
+        let others = match &*address {
+            "" => None,
+            address => Some(listen(&world, address)?),
+        };
+        let directory = directory_id(&world, &self.data_dir).map_err(open_failure)?;
+        let own = Peer { voter: Voter { id: self.id, directory }, address };
+        // With others it takes an act of their owner: none of them can know who else begins one.
+        let is_founder = voters == 1 && !self.join;
+        let quorum = QuorumId(world.random.bytes16());
+        let founding = is_founder.then(|| Membership::of(quorum, [own.clone()]));
+        let options = Options {
+            dir: self.data_dir.clone(),
+            own,
+            founding,
+            limits: Limits::default(),
+            timing: Timing::default(),
+        };
+        let keeper = Arc::new(Keeper::open(&world, &options).map_err(open_failure)?);
+        let worker = Worker::start("ottla-keeper").map_err(Failure::failed)?;
+        // The disk is waited for on the worker, clients are served here.
+        let driver = worker.spawner().spawn(Arc::clone(&keeper).drive());
+        let address = clients.local_addr().map_err(Failure::failed)?;
+        let connecting = others.map(|listener| {
+            let (keeper, network) = (Arc::clone(&keeper), Arc::clone(&world.network));
+            let spawner = worker.spawner().clone();
+            worker.spawner().spawn(async move {
+                let tasks = keeper.connect(network, &spawner, listener);
+                std::future::pending::<()>().await;
+                drop(tasks);
+            })
+        });
+        let timeouts = (self.min_session_timeout, self.max_session_timeout);
+        let serving = wire::serve(
+            Arc::clone(&keeper),
+            Arc::clone(&world.clock),
+            Arc::clone(&world.random),
+            clients,
+            &Spawner::current(),
+            ServeOptions { session_timeout_ms: timeouts, ..ServeOptions::default() },
+        );
+        let data = self.data_dir.display();
+        if keeper.is_waiting() {
+            let advice = if self.join {
+                "\"ottla keeper add\" takes it in"
+            } else {
+                "\"ottla keeper found\" begins one of --voters, \"ottla keeper add\" takes this \
+                 keeper into one that is there"
+            };
+            warn!(%address, %data, advice, "waiting: the directory belongs to no quorum yet");
+        } else {
+            info!(%address, %data, took = ?world.clock.elapsed(), "ready");
+        }
+        let told = signal::termination().await;
+        let signal =
+            told.map_err(|e| Failure::failed(format_args!("cannot wait for signals: {e}")))?;
+        keeper.hand_over().await;
+        info!(signal, "stopped");
+        drop((serving, connecting, driver, worker));
+        Ok(())
+    }
+}
+
+fn listen(world: &World, address: &str) -> Result<Box<dyn Listener>, Failure> {
+    let failure = |error: io::Error| {
+        let exit =
+            if error.kind() == io::ErrorKind::AddrInUse { Exit::InUse } else { Exit::Failed };
+        Failure::new(exit, format_args!("cannot listen on {address}: {error}"))
+    };
+    let (host, port) = address
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        .ok_or_else(|| Failure::usage(format_args!("{address} is not of the form HOST:PORT")))?;
+    let address = world.network.resolve(host, port).map_err(failure)?;
+    let listening = ListenOptions { backlog: 128, send_buffer: None, receive_buffer: None };
+    world.network.listen(address, listening).map_err(failure)
+}
+
+fn open_failure(error: OpenError) -> Failure {
+    let in_use = matches!(error, OpenError::Locked { .. });
+    Failure::new(if in_use { Exit::InUse } else { Exit::Failed }, error)
+}
