@@ -201,6 +201,21 @@ log.initial.task.delay.ms=0
     Ok(command)
 }
 
-fn free_port() -> Outcome<u16> {
+/// A port of the loopback that nobody listens on.
+pub(crate) fn free_port() -> Outcome<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Looks until there is what is looked for.
+pub(crate) fn poll<T>(what: &str, mut look: impl FnMut() -> Outcome<Option<T>>) -> Outcome<T> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    loop {
+        match look()? {
+            Some(found) => return Ok(found),
+            None if Instant::now() > deadline => {
+                return Err(format!("waited {} s for {what}", START_TIMEOUT.as_secs()).into());
+            }
+            None => thread::sleep(PROBE_INTERVAL),
+        }
+    }
 }

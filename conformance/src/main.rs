@@ -13,9 +13,11 @@ mod flights;
 mod install;
 mod kcat;
 mod keeper;
+mod keeper_kafka;
 mod matrix;
 mod noise;
 mod power;
+mod quorum;
 mod records;
 mod tools;
 
@@ -30,7 +32,7 @@ use broker::{Broker, Target};
 use install::Tools;
 
 const USAGE: &str =
-    "usage: conformance install|clients|flights|tools|disk|keeper|power|all [OPTION]...
+    "usage: conformance install|clients|flights|tools|disk|keeper|keeper-kafka|power|all [OPTION]...
   --broker PATH          start this ottla binary; target/release/ottla by default
   --kafka 3.9|4          start Apache Kafka instead, the reference
   --bootstrap HOST:PORT  use a broker that runs already
@@ -87,7 +89,17 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let suites = ["install", "clients", "flights", "tools", "keeper", "disk", "power", "all"];
+    let suites = [
+        "install",
+        "clients",
+        "flights",
+        "tools",
+        "keeper",
+        "keeper-kafka",
+        "disk",
+        "power",
+        "all",
+    ];
     let Some(options) = Options::parse(env::args().skip(1))
         .filter(|options| suites.contains(&options.suite.as_str()))
     else {
@@ -136,7 +148,7 @@ fn run(options: &Options) -> Outcome<usize> {
 fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcome<usize> {
     let runs = |suite: &str| options.suite == suite || options.suite == "all";
     let mut failures = 0;
-    if !matches!(&*options.suite, "disk" | "keeper") {
+    if !matches!(&*options.suite, "disk" | "keeper" | "keeper-kafka") {
         let clients = client::clients(options.only.as_deref())?;
         let broker = Broker::start(&options.target, tools)?;
         if runs("clients") {
@@ -152,6 +164,9 @@ fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcom
     // The reference of the keeper is ZooKeeper: of a Kafka there is nothing to compare.
     if options.suite == "keeper" || runs("keeper") && matches!(options.target, Target::Ottla(_)) {
         failures += keeper::run(&options.target, tools)?;
+    }
+    if options.suite == "keeper-kafka" {
+        failures += keeper_kafka::run(&options.target, tools)?;
     }
     if runs("disk") {
         failures += disk::run(&options.target, tools, now, work)?;

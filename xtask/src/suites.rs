@@ -45,7 +45,7 @@ pub(crate) const BUILD_SHARE_S: u64 = 18 * 60;
 pub(crate) const INSTALL_SHARE_S: u64 = 6 * 60;
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 14] = [
+pub(crate) const SUITES: [Suite; 15] = [
     Suite {
         name: "tidy",
         shows: "layers, banned calls, sizes, manifests and docs",
@@ -143,7 +143,7 @@ pub(crate) const SUITES: [Suite; 14] = [
         name: "clients",
         shows: "foreign clients write and read each other's records",
         needs: Needs::ForeignClients,
-        share_s: 210,
+        share_s: 180,
         program: Program::Conformance,
         args: &["clients"],
         full_env: &[],
@@ -152,7 +152,7 @@ pub(crate) const SUITES: [Suite; 14] = [
         name: "flights",
         shows: "every row of a year of flights, once and in order, through a group that loses a member",
         needs: Needs::ForeignClients,
-        share_s: 180,
+        share_s: 150,
         program: Program::Conformance,
         args: &["flights"],
         full_env: &[],
@@ -161,7 +161,7 @@ pub(crate) const SUITES: [Suite; 14] = [
         name: "tools",
         shows: "Kafka's own command-line tools",
         needs: Needs::ForeignClients,
-        share_s: 210,
+        share_s: 180,
         program: Program::Conformance,
         args: &["tools"],
         full_env: &[],
@@ -176,11 +176,20 @@ pub(crate) const SUITES: [Suite; 14] = [
         full_env: &[("OTTLA_KEEPER_DRAWS", "40")],
     },
     Suite {
+        name: "keeper-kafka",
+        shows: "three brokers of Kafka 3.9 on three keepers, with keepers and brokers killed",
+        needs: Needs::ForeignClients,
+        share_s: 120,
+        program: Program::Conformance,
+        args: &["keeper-kafka"],
+        full_env: &[],
+    },
+    Suite {
         name: "disk",
         shows: "partitions move between Kafka's directories and Ottla's; proved with 8 ways to stop",
         needs: Needs::ForeignClients,
         // Each of its writers waits for the disk some hundred times, one after the other.
-        share_s: 240,
+        share_s: 210,
         program: Program::Conformance,
         args: &["disk"],
         full_env: &[("OTTLA_DISK_ROUNDS", "8")],
