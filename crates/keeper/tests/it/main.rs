@@ -3,6 +3,7 @@
 mod codec;
 mod crash;
 mod files;
+mod linear;
 mod members;
 mod model;
 mod quorum;

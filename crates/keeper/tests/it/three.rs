@@ -35,20 +35,21 @@ pub(super) fn address(id: u8) -> SocketAddr {
 }
 
 /// A process with a keeper.
-struct Process {
-    keeper: Arc<Keeper>,
+pub(super) struct Process {
+    pub(super) keeper: Arc<Keeper>,
     _tasks: Vec<Task<()>>,
 }
 
 /// What became of a proposal, with the number of its node.
 type Known = (u64, Result<Vec<Outcome>, ProposeError>);
 
-struct Cluster {
-    dice: Dice,
-    network: FakeNetwork,
-    clock: Arc<RunningClock>,
-    disks: BTreeMap<u8, Arc<FakeDisk>>,
-    processes: BTreeMap<u8, Process>,
+pub(super) struct Cluster {
+    pub(super) voters: u8,
+    pub(super) dice: Dice,
+    pub(super) network: FakeNetwork,
+    pub(super) clock: Arc<RunningClock>,
+    pub(super) disks: BTreeMap<u8, Arc<FakeDisk>>,
+    pub(super) processes: BTreeMap<u8, Process>,
     /// The session of the cluster's clients.
     session: Caller,
     proposed: u64,
@@ -56,24 +57,25 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, voters: u8) -> Self {
         let mut dice = Dice::new(seed);
         let network = FakeNetwork::new(dice.roll(u64::MAX), Duration::from_millis(5));
         let mut cluster = Self {
+            voters,
             dice,
             network,
             clock: Arc::new(RunningClock::at(NOW_MS)),
-            disks: (1..=VOTERS).map(|id| (id, FakeDisk::with_dir("/data"))).collect(),
+            disks: (1..=voters).map(|id| (id, FakeDisk::with_dir("/data"))).collect(),
             processes: BTreeMap::new(),
             session: Caller::default(),
             proposed: 0,
             known: Arc::default(),
         };
-        (1..=VOTERS).for_each(|id| cluster.start(id));
+        (1..=voters).for_each(|id| cluster.start(id));
         cluster
     }
 
-    fn start(&mut self, id: u8) {
+    pub(super) fn start(&mut self, id: u8) {
         let network = self.network.host(id);
         let world = World {
             clock: self.clock.clone(),
@@ -81,7 +83,7 @@ impl Cluster {
             network: network.clone(),
             random: Arc::new(FakeRandom::new(self.dice.roll(u64::MAX))),
         };
-        let founding = Some(Membership::of(QuorumId([9; 16]), (1..=VOTERS).map(peer)));
+        let founding = Some(Membership::of(QuorumId([9; 16]), (1..=self.voters).map(peer)));
         let limits = Limits { log_bytes: 4_000, ..Limits::default() };
         let (dir, timing) = (DIR.into(), Timing::default());
         let options = Options { dir, own: peer(id), founding, limits, timing };
@@ -94,7 +96,7 @@ impl Cluster {
         self.processes.insert(id, Process { keeper, _tasks: tasks });
     }
 
-    async fn crash(&mut self, id: u8) {
+    pub(super) async fn crash(&mut self, id: u8) {
         if self.processes.remove(&id).is_some() {
             let crash = match self.dice.roll(2) {
                 0 => Crash::Process,
@@ -109,7 +111,7 @@ impl Cluster {
 
     /// Proposes to anyone, and notes what comes of it.
     fn propose(&mut self) {
-        let id = 1 + self.dice.roll(VOTERS.into()) as u8;
+        let id = 1 + self.dice.roll(self.voters.into()) as u8;
         let Some(process) = self.processes.get(&id) else { return };
         process.keeper.hear(vec![self.session.session]);
         let number = self.proposed;
@@ -154,10 +156,10 @@ impl Cluster {
         while time::now() < end {
             let pause = self.dice.roll(20_000);
             time::sleep(Duration::from_micros(pause)).await;
-            let id = 1 + self.dice.roll(VOTERS.into()) as u8;
+            let id = 1 + self.dice.roll(self.voters.into()) as u8;
             match self.dice.roll(200) {
                 0 => self.crash(id).await,
-                1 => self.network.cut(id, 1 + self.dice.roll(VOTERS.into()) as u8),
+                1 => self.network.cut(id, 1 + self.dice.roll(self.voters.into()) as u8),
                 2 => self.network.heal(),
                 3 => self.clock.jump(self.dice.roll(20_000) as i64 - 10_000),
                 4..8 if !self.processes.contains_key(&id) => self.start(id),
@@ -165,7 +167,7 @@ impl Cluster {
             }
         }
         self.network.heal();
-        for id in 1..=VOTERS {
+        for id in 1..=self.voters {
             if !self.processes.contains_key(&id) {
                 self.start(id);
             }
@@ -218,7 +220,7 @@ pub(super) fn simulate<T>(test: impl Future<Output = T>) -> T {
 
 fn run(seed: u64) -> (Tree, Vec<Sent>) {
     simulate(async {
-        let mut cluster = Cluster::new(seed);
+        let mut cluster = Cluster::new(seed, VOTERS);
         cluster.network.record();
         cluster.connect().await;
         cluster.storm().await;
@@ -262,7 +264,7 @@ fn the_same_seed_gives_the_same_trace() {
 #[test]
 fn a_silent_session_ends_and_a_live_one_survives_its_leader() {
     simulate(async {
-        let mut cluster = Cluster::new(1);
+        let mut cluster = Cluster::new(1, VOTERS);
         cluster.connect().await;
         let live = cluster.session;
         cluster.connect().await;
