@@ -8,6 +8,7 @@ use std::process::Command;
 
 use crate::process::{Launch, Recipe, free_address, run_tool};
 use crate::report::{Goal, Limit};
+use crate::wire;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/floor/floor.c");
 
@@ -46,5 +47,6 @@ pub(crate) fn recipe(tools: &Path, data: &Path) -> io::Result<Recipe> {
             env: Vec::new(),
         },
         data,
+        is_ready: wire::is_ready,
     })
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::process::{Launch, Recipe, free_address, run_tool};
+use crate::wire;
 
 /// The last release of the line that still has ZooKeeper, and the newest one.
 pub(crate) const VERSIONS: [&str; 2] = ["3.9.2", "4.4.0"];
@@ -61,6 +62,7 @@ pub(crate) fn recipe(
         format: Some(java(&[], "kafka.tools.StorageTool", &format)),
         start: java(&JVM, "kafka.Kafka", &[properties.into()]),
         data,
+        is_ready: wire::is_ready,
     })
 }
 

@@ -13,6 +13,7 @@ mod load;
 mod log;
 mod process;
 mod report;
+mod scenario;
 mod wire;
 
 use std::env;
@@ -233,6 +234,7 @@ fn ottla(
         format: None,
         start: Launch { program, args: vec!["start".into()], env },
         data,
+        is_ready: wire::is_ready,
     })
 }
 

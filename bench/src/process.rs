@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::wire::Connection;
-
 /// A broker that has not answered by then has failed to start: recovery may take its time.
 const START_TIMEOUT: Duration = Duration::from_secs(180);
 /// One that has not ended by then was not asked in a way that it understands.
@@ -50,11 +48,19 @@ pub(crate) struct Recipe {
     /// Run on the empty directory before the start, and not timed.
     pub(crate) format: Option<Launch>,
     pub(crate) start: Launch,
+    /// Whether a first request is answered at that address.
+    pub(crate) is_ready: fn(SocketAddr) -> io::Result<bool>,
 }
 
 impl Recipe {
-    /// Starts the broker on nothing; it has answered Metadata when this returns.
+    /// Starts the broker on nothing; it has answered a first request when this returns.
     pub(crate) fn start(&self) -> io::Result<Process> {
+        self.clear()?;
+        self.resume()
+    }
+
+    /// Empties the data directory, and formats it where that is needed.
+    pub(crate) fn clear(&self) -> io::Result<()> {
         match fs::remove_dir_all(&self.data) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir_all(&self.data)?,
@@ -65,31 +71,39 @@ impl Recipe {
         {
             return Err(self.failure("could not format its storage", &output));
         }
-        self.resume()
+        Ok(())
     }
 
-    /// Starts the broker on the data that it left; it has answered Metadata when this returns.
+    /// Starts the broker on the data that it left; it has answered a first request when this
+    /// returns.
     pub(crate) fn resume(&self) -> io::Result<Process> {
-        let output = self.data.with_extension("out");
-        let mut command = self.start.command(&output)?;
+        let mut process = self.spawn()?;
+        self.await_answer(&mut process)?;
+        Ok(process)
+    }
+
+    /// Starts the broker on the data that it left, and waits for nothing.
+    pub(crate) fn spawn(&self) -> io::Result<Process> {
+        let mut command = self.start.command(&self.data.with_extension("out"))?;
         let spawned_at = Instant::now();
-        let mut process = Process {
-            child: command.spawn()?,
-            address: self.address,
-            spawned_at,
-            start_up: Duration::ZERO,
-        };
-        while !Connection::open(self.address).and_then(|mut c| c.is_ready()).unwrap_or(false) {
+        let child = command.spawn()?;
+        Ok(Process { child, address: self.address, spawned_at, start_up: Duration::ZERO })
+    }
+
+    /// Waits until it has answered a first request.
+    pub(crate) fn await_answer(&self, process: &mut Process) -> io::Result<()> {
+        let output = self.data.with_extension("out");
+        while !(self.is_ready)(self.address).unwrap_or(false) {
             if process.child.try_wait()?.is_some() {
                 return Err(self.failure("ended", &output));
             }
-            if spawned_at.elapsed() > START_TIMEOUT {
+            if process.spawned_at.elapsed() > START_TIMEOUT {
                 return Err(self.failure("does not answer", &output));
             }
             thread::sleep(PROBE_INTERVAL);
         }
-        process.start_up = spawned_at.elapsed();
-        Ok(process)
+        process.start_up = process.spawned_at.elapsed();
+        Ok(())
     }
 
     fn failure(&self, what: &str, output: &Path) -> io::Error {
@@ -105,7 +119,7 @@ pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) spawned_at: Instant,
-    /// From the spawn to the first answer to Metadata.
+    /// From the spawn to the first answer.
     pub(crate) start_up: Duration,
 }
 

@@ -152,6 +152,11 @@ impl<'a> Response<'a> {
     }
 }
 
+/// Whether a broker answers a first request at that address.
+pub(crate) fn is_ready(address: SocketAddr) -> io::Result<bool> {
+    Connection::open(address)?.is_ready()
+}
+
 /// The half of a connection that writes requests.
 pub(crate) struct Sender {
     stream: TcpStream,
@@ -252,7 +257,7 @@ impl Connection {
     }
 
     /// Whether the broker answers ApiVersions, and Metadata with at least one broker in it.
-    pub(crate) fn is_ready(&mut self) -> io::Result<bool> {
+    fn is_ready(&mut self) -> io::Result<bool> {
         let version = self.version(METADATA)?;
         let no_topics = 0;
         let brokers = self.call(Request::new(METADATA, version).i32(no_topics))?.length()?;
