@@ -1,4 +1,4 @@
-//! Ottla's measures: beside the floor, and beside Apache Kafka. See README.md.
+//! Ottla's measures: beside the floor, beside Apache Kafka and beside Apache ZooKeeper. See README.md.
 #![allow(clippy::print_stdout, reason = "a command-line tool prints its tables")]
 #![allow(
     clippy::disallowed_methods,
@@ -8,6 +8,7 @@
 mod comparison;
 mod floor;
 mod kafka;
+mod keeper;
 mod latency;
 mod load;
 mod log;
@@ -28,15 +29,17 @@ use process::{Launch, Recipe, free_address};
 use report::{Goal, Machine, Report};
 use serde_json::{Value, json};
 
-const USAGE: &str = "usage: ottla-bench floor|kafka|log [OPTION]...
+const USAGE: &str = "usage: ottla-bench floor|kafka|log|keeper [OPTION]...
   --broker PATH     the ottla binary; target/dist/ottla by default
   --repeat N        rounds that count; 5 beside the floor and 3 beside Kafka by default
   --kafka A,B       versions of Apache Kafka; 3.9.2,4.4.0 by default, for log 3.9.2 alone
+  --zookeeper A     the version of Apache ZooKeeper; 3.8.4 by default
   --rt              latencies under SCHED_FIFO, where permitted: for a machine with other work
   --quick           an eighth of the bytes, one round: to see that it works, not to quote
   --out FILE        where the JSON goes
   --only A,B        log: these scenarios only, of disk, produce, flush, restart, segments, idle,
-                    compaction and sendfile
+                    compaction and sendfile; keeper: of writes-1, writes-3, reads-1, reads-3,
+                    watches, start, memory, snapshot and failover
   --gb N            log: what is recovered after a kill, in GB; 10 by default";
 
 /// A run ends within twelve minutes, even on a machine with much other work.
@@ -49,10 +52,11 @@ struct Options {
     repeat: Option<usize>,
     /// Versions; the command knows its own.
     kafka: Option<Vec<String>>,
+    zookeeper: Option<String>,
     real_time: bool,
     quick: bool,
     out: Option<PathBuf>,
-    /// Scenarios of `log`; all of them if empty.
+    /// Scenarios of `log` or `keeper`; all of them if empty.
     only: Vec<String>,
     /// What a broker recovers, in GB.
     gigabytes: usize,
@@ -65,6 +69,7 @@ impl Options {
             broker: workspace().join("target/dist/ottla"),
             repeat: None,
             kafka: None,
+            zookeeper: None,
             real_time: false,
             quick: false,
             out: None,
@@ -76,6 +81,7 @@ impl Options {
                 "--broker" => options.broker = args.next()?.into(),
                 "--repeat" => options.repeat = Some(args.next()?.parse().ok().filter(|&n| n > 0)?),
                 "--kafka" => options.kafka = Some(list(&args.next()?)),
+                "--zookeeper" => options.zookeeper = Some(args.next()?),
                 "--rt" => options.real_time = true,
                 "--quick" => options.quick = true,
                 "--out" => options.out = Some(args.next()?.into()),
@@ -114,6 +120,7 @@ fn main() -> ExitCode {
         "floor" => beside_floor(&options, &data),
         "kafka" => beside_kafka(&options, &data),
         "log" => log::run(&options, &data),
+        "keeper" => keeper::run(&options, &data),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

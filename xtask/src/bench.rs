@@ -1,4 +1,4 @@
-//! `cargo xtask bench floor|kafka|log`: the measures of `bench/`, with the binaries that are shipped.
+//! `cargo xtask bench floor|kafka|log|keeper`: the measures of `bench/`, with the binaries that are shipped.
 
 use std::path::Path;
 

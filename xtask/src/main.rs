@@ -25,8 +25,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   packages           the system's packages that foreign clients lack on this machine
   tidy [--update]    layers, banned calls, sizes, manifests, docs; update: what it can rewrite
   codegen [--check]  the protocol's messages from their schemas; check: they are up to date
-  bench floor|kafka|log  measures beside the floor, beside Apache Kafka, of the log's promises;
-                     see bench/README.md";
+  bench floor|kafka|log|keeper  measures beside the floor, beside Apache Kafka, of the log's
+                     promises, beside Apache ZooKeeper; see bench/README.md";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
