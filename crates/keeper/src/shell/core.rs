@@ -17,7 +17,9 @@ use super::peers::Peers;
 use super::served::Served;
 use super::storage::Storage;
 use super::tool;
-use crate::machine::quorum::{Batch, Effects, Entry, Letter, LogId, Member, Voter, VoterId};
+use crate::machine::quorum::{
+    Batch, Effects, Entry, Letter, LogId, Member, Message, Voter, VoterId,
+};
 use crate::machine::{
     Caller, Command, Corrupt, Deadlines, Origin, Outcome, Reply, Request, SessionId,
     decode_proposals, encode_commands, encode_proposal,
@@ -226,6 +228,15 @@ impl Core {
         self.member.tick(now);
 
         let Effects { hard_state, append, messages, lagging, committed } = self.member.effects(now);
+        // A leader's entries promise nothing of its own disk: the others write while it does, and their
+        // answers are not looked at before it has (Raft's dissertation §10.2.1).
+        let is_early =
+            |message: &Message| hard_state.is_none() && matches!(message, Message::Append { .. });
+        let (early, messages): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|(_, message)| is_early(message));
+        for (to, message) in early {
+            round.peers.send(to, &Letter::Raft(message));
+        }
         self.storage.write(hard_state, append.as_ref())?;
         let messages = messages.into_iter();
         letters.extend(messages.map(|(to, message)| (to, Letter::Raft(message))));

@@ -149,15 +149,21 @@ impl Outbox {
 impl Keeper {
     /// Connects the voter with the others of its quorum, whoever they are at the time, and listens
     /// for them and for tools. The tasks run until they are dropped.
+    ///
+    /// Letters leave on `sending`, which should be another runtime than that of [`Keeper::drive`]: it
+    /// waits for the disk while the others get what it writes. They come in on `receiving`, which
+    /// should be the same: it runs each time before a connection reads on, so one letter of each
+    /// waits at most.
     pub fn connect(
         self: &Arc<Self>,
         network: Arc<dyn Network>,
-        spawner: &Spawner,
+        sending: &Spawner,
+        receiving: &Spawner,
         listener: Box<dyn Listener>,
     ) -> Vec<Task<()>> {
         vec![
-            spawner.spawn(Arc::clone(self).dial(network, spawner.clone())),
-            spawner.spawn(Arc::clone(self).receive(listener, spawner.clone())),
+            sending.spawn(Arc::clone(self).dial(network, sending.clone())),
+            receiving.spawn(Arc::clone(self).receive(listener, receiving.clone())),
         ]
     }
 
@@ -215,8 +221,7 @@ impl Keeper {
         }
     }
 
-    /// Takes what other voters send. It shares its runtime with [`Keeper::drive`], which runs each
-    /// time before a connection reads on: so one letter of each waits at most.
+    /// Takes what other voters send.
     async fn receive(self: Arc<Self>, mut listener: Box<dyn Listener>, spawner: Spawner) {
         let mut connections: VecDeque<Task<()>> = VecDeque::new();
         for connection in 0.. {

@@ -71,7 +71,7 @@ impl Hosts {
         let listening = ListenOptions { backlog: 8, send_buffer: None, receive_buffer: None };
         let listener = network.listen(address(id), listening).expect("the port is free");
         let spawner = Spawner::current();
-        let mut tasks = keeper.connect(network, &spawner, listener);
+        let mut tasks = keeper.connect(network, &spawner, &spawner, listener);
         tasks.push(spawner.spawn(keeper.clone().drive()));
         self.keepers.insert(id, (keeper, tasks));
     }

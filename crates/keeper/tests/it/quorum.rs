@@ -316,6 +316,15 @@ impl World {
         let seat = self.seats.get_mut(&id).unwrap();
         let Some(member) = &mut seat.member else { return };
         let Effects { hard_state, append, messages, lagging, committed } = member.effects(now);
+        // A leader's entries may be on their way before they are on its own disk.
+        let is_early =
+            |message: &Message| hard_state.is_none() && matches!(message, Message::Append { .. });
+        let (early, messages): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|(_, message)| is_early(message));
+        for (to, message) in early {
+            self.send(id, to, &message);
+        }
+        let seat = self.seats.get_mut(&id).unwrap();
         if is_crash {
             seat.member = None;
             self.schedule_in(1_000, Event::Start(id));

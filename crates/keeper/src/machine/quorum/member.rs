@@ -1,6 +1,7 @@
 //! The voter.
 
 mod changes;
+mod flights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,6 +14,7 @@ use super::membership::{Change, ChangeRefused, Membership, Standing};
 use super::message::Message;
 use super::payloads::{Payloads, log_id, places, position};
 use super::timing::{Draw, Timing};
+use flights::Flights;
 
 /// About how much one message holds of the log, in bytes of proposals; what is left follows when
 /// that arrived.
@@ -90,8 +92,11 @@ pub struct Member {
     promises: Option<BTreeSet<NodeId>>,
     /// Trials, which the library knows nothing of.
     messages: Vec<(VoterId, Message)>,
+    flights: Flights,
     /// The last entry that was handed out as committed.
     handed_out: u64,
+    /// The last entry that the others were told to be committed, while it leads.
+    announced: u64,
 }
 
 impl fmt::Debug for Member {
@@ -131,7 +136,9 @@ impl Member {
             heard: BTreeMap::new(),
             promises: None,
             messages: Vec::new(),
+            flights: Flights::default(),
             handed_out: committed.max(snapshot.index),
+            announced: 0,
         };
         member.node.actions_mut().set_election_timeout = false;
         // Whoever votes alone need not wait to see whether there is a leader.
@@ -289,6 +296,7 @@ impl Member {
                     term: Term::new(term),
                     last_position: position(last),
                 })?;
+                self.flights.land(from, last.index, now);
                 self.promote(now);
             }
             Message::TakeOver { term } => self.take_over(from, term),
@@ -305,6 +313,7 @@ impl Member {
         let mut effects =
             Effects { messages: std::mem::take(&mut self.messages), ..<_>::default() };
         let is_silent = self.node.role() == Role::Leader && !self.is_in_contact(now);
+        self.announce();
         let actions = std::mem::take(self.node.actions_mut());
         for action in actions {
             match action {
@@ -322,12 +331,16 @@ impl Member {
                 Action::BroadcastMessage(message) => {
                     let peers: Vec<NodeId> = self.node.peers().collect();
                     let message = self.message(message);
-                    let all = peers.into_iter().map(|peer| (peer.get(), message.clone()));
-                    effects.messages.extend(all);
+                    for peer in peers {
+                        self.takes_off(now, peer.get(), &message);
+                        effects.messages.push((peer.get(), message.clone()));
+                    }
                 }
                 Action::SendMessage(to, message) => {
                     let message = self.message(message);
-                    effects.messages.push((to.get(), message));
+                    if self.takes_off(now, to.get(), &message) {
+                        effects.messages.push((to.get(), message));
+                    }
                 }
                 Action::InstallSnapshot(to) => effects.lagging.push(to.get()),
             }
@@ -342,6 +355,36 @@ impl Member {
             self.handed_out += 1;
         }
         effects
+    }
+
+    /// Whether to send a message, or what it holds is on its way.
+    fn takes_off(&mut self, now: Duration, to: VoterId, message: &Message) -> bool {
+        match message {
+            Message::Append { after, entries, .. } if !entries.is_empty() => {
+                let last = after.index + entries.len() as u64;
+                self.flights.take_off(to, (after.index, last), now, self.timing.heartbeat)
+            }
+            _ => true,
+        }
+    }
+
+    /// Lets the others know at once what is committed: whoever waits for it may be at one of them.
+    fn announce(&mut self) {
+        let committed = self.node.commit_index();
+        if self.node.role() != Role::Leader {
+            self.announced = 0;
+            self.flights.clear();
+        } else if self.announced < committed.get() {
+            self.announced = committed.get();
+            match &mut self.node.actions_mut().broadcast_message {
+                Some(noraft::Message::AppendEntriesCall { commit_index, .. }) => {
+                    *commit_index = committed;
+                }
+                _ => {
+                    self.node.heartbeat();
+                }
+            }
+        }
     }
 
     /// Asks the others whether they would vote for this voter, so that one who would lose, or whom
@@ -426,9 +469,12 @@ impl Member {
             }
             noraft::Message::AppendEntriesCall { term, commit_index, mut entries, .. } => {
                 entries.truncate(self.fitting(&entries));
+                // A voter takes this for a promise about its own log, of which it may have more than
+                // these entries, and other than the leader's.
+                let committed = commit_index.min(entries.last_position().index).get();
                 Message::Append {
                     term: term.get(),
-                    committed: commit_index.get(),
+                    committed,
                     after: log_id(entries.prev_position()),
                     entries: self.payloads.of(&entries),
                 }

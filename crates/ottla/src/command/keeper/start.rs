@@ -95,13 +95,8 @@ impl Start {
         let driver = worker.spawner().spawn(Arc::clone(&keeper).drive());
         let address = clients.local_addr().map_err(Failure::failed)?;
         let connecting = others.map(|listener| {
-            let (keeper, network) = (Arc::clone(&keeper), Arc::clone(&world.network));
-            let spawner = worker.spawner().clone();
-            worker.spawner().spawn(async move {
-                let tasks = keeper.connect(network, &spawner, listener);
-                std::future::pending::<()>().await;
-                drop(tasks);
-            })
+            let network = Arc::clone(&world.network);
+            keeper.connect(network, &Spawner::current(), worker.spawner(), listener)
         });
         let timeouts = (self.min_session_timeout, self.max_session_timeout);
         let serving = wire::serve(
