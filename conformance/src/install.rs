@@ -17,7 +17,7 @@ pub(crate) const KAFKA: [&str; 2] = ["3.9.2", "4.4.0"];
 pub(crate) const KAFKA_TOOLS: [&str; 2] = ["3.9.2", "4.3.1"];
 
 /// The version of Apache ZooKeeper that the keeper is compared with.
-pub(crate) const ZOOKEEPER: &str = "3.9.4";
+pub(crate) const ZOOKEEPER: &str = "3.9.5";
 
 /// Where the clients are, once installed.
 pub(crate) struct Tools {
