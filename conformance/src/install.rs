@@ -19,6 +19,9 @@ pub(crate) const KAFKA_TOOLS: [&str; 2] = ["3.9.2", "4.3.1"];
 /// The version of Apache ZooKeeper that the keeper is compared with.
 pub(crate) const ZOOKEEPER: &str = "3.9.5";
 
+/// ZooKeeper as Debian has it: package `zookeeper`, which brings what its manifest asks for.
+pub(crate) const DEBIAN_ZOOKEEPER: &str = "/usr/share/java/zookeeper.jar";
+
 /// Where the clients are, once installed.
 pub(crate) struct Tools {
     /// The sources: `conformance` in the repository.
@@ -36,7 +39,7 @@ impl Tools {
         let tools = Self { source, installed: fs::canonicalize(installed)? };
         tools.install_python()?;
         tools.install_node()?;
-        tools.install_go()?;
+        tools.install_go("go", "go")?;
         for version in KAFKA {
             tools.install_java(version)?;
         }
@@ -44,6 +47,8 @@ impl Tools {
             tools.install_java(version)?;
         }
         tools.install_zookeeper()?;
+        tools.install_go("zookeeper-go", "zookeeper/go")?;
+        tools.install_rust()?;
         // kcat comes from the system's package manager, which is not ours to call.
         match Command::new("kcat").arg("-V").output() {
             Ok(_) => Ok(tools),
@@ -86,14 +91,28 @@ impl Tools {
         command
     }
 
-    /// A JVM with the jars of ZooKeeper: options and a class are to follow.
+    /// A JVM with the jars of ZooKeeper and our clients of it: options and a class are to follow.
     pub(crate) fn zookeeper(&self) -> Command {
-        let mut command = Command::new("java");
-        command
-            .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-            .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"])
-            .arg(format!("{}/zookeeper/libs/*", self.installed.display()));
-        command
+        let home = self.installed.join("zookeeper");
+        jvm(&format!("{}/libs/*:{}/classes", home.display(), home.display()))
+    }
+
+    /// A JVM with Debian's ZooKeeper: options and a class are to follow.
+    pub(crate) fn debian_zookeeper() -> Outcome<Command> {
+        if !Path::new(DEBIAN_ZOOKEEPER).exists() {
+            return Err(format!("no {DEBIAN_ZOOKEEPER}: apt-get install -y zookeeper").into());
+        }
+        Ok(jvm(DEBIAN_ZOOKEEPER))
+    }
+
+    /// The go-zookeeper client.
+    pub(crate) fn zookeeper_go(&self) -> Command {
+        Command::new(self.installed.join("zookeeper-go/client"))
+    }
+
+    /// The zookeeper-client client.
+    pub(crate) fn zookeeper_rust(&self) -> Command {
+        Command::new(self.installed.join("zookeeper-rust/debug/ottla-conformance-zookeeper"))
     }
 
     fn install_python(&self) -> Outcome<()> {
@@ -118,10 +137,11 @@ impl Tools {
         })
     }
 
-    fn install_go(&self) -> Outcome<()> {
-        let module = self.source.join("clients/go");
+    /// The client `name` of the module in `directory` of `clients`.
+    fn install_go(&self, name: &str, directory: &str) -> Outcome<()> {
+        let module = self.source.join("clients").join(directory);
         let sources = ["go.mod", "go.sum", "main.go"].map(|name| module.join(name));
-        self.make("go", &sources.each_ref().map(PathBuf::as_path), |home| {
+        self.make(name, &sources.each_ref().map(PathBuf::as_path), |home| {
             run(Command::new("go")
                 .args(["build", "-o"])
                 .arg(home.join("client"))
@@ -153,12 +173,37 @@ impl Tools {
     }
 
     fn install_zookeeper(&self) -> Outcome<()> {
-        let pom = self.source.join("clients/zookeeper/pom.xml");
-        self.make("zookeeper", &[&pom], |home| {
+        let sources = ["pom.xml", "Cli", "Native", "Recipes", "Relay", "Sessions", "Transcript"]
+            .map(|name| match name {
+                "pom.xml" => self.source.join("clients/zookeeper/pom.xml"),
+                class => self.source.join(format!("clients/zookeeper/java/{class}.java")),
+            });
+        let version = format!("-Dzookeeper.version={ZOOKEEPER}");
+        self.make("zookeeper", &sources.each_ref().map(PathBuf::as_path), |home| {
+            let libs = home.join("libs");
             let mut maven = Command::new("mvn");
             maven.args(["--batch-mode", "--quiet", "dependency:copy-dependencies"]);
-            maven.arg("--file").arg(&pom).arg(format!("-Dzookeeper.version={ZOOKEEPER}"));
-            run(maven.arg(format!("-DoutputDirectory={}", home.join("libs").display())))
+            maven.arg("--file").arg(&sources[0]).arg(&version);
+            run(maven.arg(format!("-DoutputDirectory={}", libs.display())))?;
+            run(Command::new("javac")
+                .arg("-nowarn")
+                .arg("-d")
+                .arg(home.join("classes"))
+                .arg("-cp")
+                .arg(libs.join("*"))
+                .args(&sources[1..]))
+        })
+    }
+
+    fn install_rust(&self) -> Outcome<()> {
+        let package = self.source.join("clients/zookeeper/rust");
+        let sources = ["Cargo.toml", "Cargo.lock", "src/main.rs"].map(|name| package.join(name));
+        self.make("zookeeper-rust", &sources.each_ref().map(PathBuf::as_path), |home| {
+            run(Command::new("cargo")
+                .args(["build", "--locked", "--quiet", "--manifest-path"])
+                .arg(&sources[0])
+                .arg("--target-dir")
+                .arg(home))
         })
     }
 
@@ -186,6 +231,17 @@ impl Tools {
         build(&home)?;
         Ok(fs::write(stamp_file, stamp)?)
     }
+}
+
+/// A JVM for a short life, of which the better part is the start.
+fn jvm(class_path: &str) -> Command {
+    let mut command = Command::new("java");
+    command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]).args([
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-cp",
+        class_path,
+    ]);
+    command
 }
 
 fn run(command: &mut Command) -> Outcome<()> {

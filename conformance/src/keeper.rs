@@ -30,8 +30,8 @@ pub(crate) fn run(target: &Target, tools: &Tools) -> Outcome<usize> {
     for seed in 1..=seeds {
         let ottla =
             transcript(Node::of(|address, home| keeper(binary, address, home))?, tools, seed)?;
-        let zookeeper =
-            transcript(Node::of(|address, home| zookeeper(tools, address, home))?, tools, seed)?;
+        let server = |address: &str, home: &Path| zookeeper(tools.zookeeper(), "", address, home);
+        let zookeeper = transcript(Node::of(server)?, tools, seed)?;
         let different = ottla.lines().zip(zookeeper.lines()).find(|(ours, theirs)| ours != theirs);
         match different {
             None if ottla.lines().count() == zookeeper.lines().count() => {
@@ -62,7 +62,8 @@ fn transcript(mut node: Node, tools: &Tools, seed: u64) -> Outcome<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn keeper(binary: &Path, address: &str, home: &Path) -> Outcome<Command> {
+/// A keeper alone.
+pub(crate) fn keeper(binary: &Path, address: &str, home: &Path) -> Outcome<Command> {
     let binary =
         fs::canonicalize(binary).map_err(|error| format!("{}: {error}", binary.display()))?;
     let mut command = Command::new(binary);
@@ -70,17 +71,22 @@ fn keeper(binary: &Path, address: &str, home: &Path) -> Outcome<Command> {
     Ok(command)
 }
 
-fn zookeeper(tools: &Tools, address: &str, home: &Path) -> Outcome<Command> {
+/// A ZooKeeper alone, in the JVM `command`, with `keys` of its configuration.
+pub(crate) fn zookeeper(
+    mut command: Command,
+    keys: &str,
+    address: &str,
+    home: &Path,
+) -> Outcome<Command> {
     let (host, port) = address.split_once(':').ok_or("not host:port")?;
     let data = home.join("data");
     let config = home.join("zoo.cfg");
     let text = format!(
         "tickTime=2000\ndataDir={}\nclientPort={port}\nclientPortAddress={host}\n\
-         admin.enableServer=false\n",
+         admin.enableServer=false\n{keys}",
         data.display()
     );
     fs::write(&config, text)?;
-    let mut command = tools.zookeeper();
     // Nodes with a time to live have to be asked for.
     command.arg("-Dzookeeper.extendedTypesEnabled=true");
     command.arg("org.apache.zookeeper.server.quorum.QuorumPeerMain").arg(config);

@@ -13,6 +13,7 @@ mod flights;
 mod install;
 mod kcat;
 mod keeper;
+mod keeper_clients;
 mod keeper_kafka;
 mod matrix;
 mod noise;
@@ -32,11 +33,11 @@ use broker::{Broker, Target};
 use install::Tools;
 
 const USAGE: &str =
-    "usage: conformance install|clients|flights|tools|disk|keeper|keeper-kafka|power|all [OPTION]...
+    "usage: conformance install|clients|flights|tools|disk|keeper|keeper-clients|keeper-kafka|power|all [OPTION]...
   --broker PATH          start this ottla binary; target/release/ottla by default
   --kafka 3.9|4          start Apache Kafka instead, the reference
   --bootstrap HOST:PORT  use a broker that runs already
-  --only NAME,NAME       clients: only these
+  --only NAME,NAME       clients, keeper-clients: only these
   --rows N               flights: only the first N rows, and no consumer is killed
   --cuts N               power: so many cuts; $OTTLA_POWER_CUTS or 3 by default
   --seed N               power: the draws of an earlier run
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
         "flights",
         "tools",
         "keeper",
+        "keeper-clients",
         "keeper-kafka",
         "disk",
         "power",
@@ -148,7 +150,8 @@ fn run(options: &Options) -> Outcome<usize> {
 fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcome<usize> {
     let runs = |suite: &str| options.suite == suite || options.suite == "all";
     let mut failures = 0;
-    if !matches!(&*options.suite, "disk" | "keeper" | "keeper-kafka") {
+    let no_broker = ["disk", "keeper", "keeper-clients", "keeper-kafka"];
+    if !no_broker.contains(&&*options.suite) {
         let clients = client::clients(options.only.as_deref())?;
         let broker = Broker::start(&options.target, tools)?;
         if runs("clients") {
@@ -164,6 +167,13 @@ fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcom
     // The reference of the keeper is ZooKeeper: of a Kafka there is nothing to compare.
     if options.suite == "keeper" || runs("keeper") && matches!(options.target, Target::Ottla(_)) {
         failures += keeper::run(&options.target, tools)?;
+    }
+    if options.suite == "keeper-clients"
+        || runs("keeper-clients") && matches!(options.target, Target::Ottla(_))
+    {
+        // Among all suites, the names are those of Kafka's clients.
+        let only = options.only.as_deref().filter(|_| options.suite == "keeper-clients");
+        failures += keeper_clients::run(&options.target, tools, only)?;
     }
     if options.suite == "keeper-kafka" {
         failures += keeper_kafka::run(&options.target, tools)?;

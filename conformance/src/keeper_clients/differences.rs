@@ -1,0 +1,108 @@
+//! Where the keeper answers otherwise than ZooKeeper: why that is right, or what it lacks.
+
+use std::collections::BTreeSet;
+
+use super::DEBIAN;
+use crate::install::ZOOKEEPER;
+
+/// Steps that differ for one reason.
+struct Difference {
+    versions: &'static [&'static str],
+    /// A client, and a step of its script.
+    steps: &'static [(&'static str, &'static str)],
+}
+
+const BOTH: &[&str] = &[ZOOKEEPER, DEBIAN];
+
+const DIFFERENCES: [Difference; 9] = [
+    // ZooKeeper ends the connection of a session before it looks at the password of who wants the
+    // session: who knows an id, which is no secret, can disturb its owner. The keeper looks first.
+    Difference {
+        versions: BOTH,
+        steps: &[("java-sessions", "password 7 and its session undisturbed")],
+    },
+    // The keeper takes packets of 4 MiB, as Apache Kafka's client does; ZooKeeper drops who sends more
+    // than 1 MiB. More than 4 MiB both refuse in this way.
+    Difference { versions: BOTH, steps: &[("java", "size 1 2 MiB")] },
+    // Since 3.9 different modes of watches by one session on one node do not take each other away,
+    // and a persistent watch can be removed as such.
+    Difference {
+        versions: &[DEBIAN],
+        steps: &[
+            ("java", "standing watch 10 persistent tells"),
+            ("java", "standing watch 25 persistent tells"),
+            ("java", "standing watch 28 persistent tells"),
+            ("java", "removed watch 28 told"),
+            ("java", "removed watch 33 remove, of Persistent"),
+            ("java", "removed watch 34 told"),
+            ("java", "removed watch 51 remove, of PersistentRecursive"),
+            ("java", "removed watch 52 told"),
+        ],
+    },
+    // `exists` asks for the right to read since 3.8.4.
+    Difference { versions: &[DEBIAN], steps: &[("java", "forbidden watch 7 exists")] },
+    // Lacking: events of 3.9 carry the zxid of their change; the keeper's carry -1, as those of 3.8.
+    Difference { versions: &[ZOOKEEPER], steps: &[("java", "zxid of watch 1 is the change's")] },
+    // Lacking: in ZooKeeper everyone may read this node, and nobody write it.
+    Difference {
+        versions: BOTH,
+        steps: &[
+            ("java", "read 33 exists /zookeeper/config"),
+            ("java", "read 35 its stat"),
+            ("java", "read 37 acl /zookeeper/config"),
+        ],
+    },
+    // Lacking: neither has its voters changed by requests here, but the keeper says that there is no
+    // such request, where ZooKeeper says that it is switched off.
+    Difference {
+        versions: BOTH,
+        steps: &[
+            ("java", "rest 5 reconfigure"),
+            ("zkcli", "cli 95 reconfig -add server.2=a:1:2;3"),
+            ("go-zookeeper", "go reconfigure 1 a server more"),
+            ("zookeeper-client", "rust reconfigure 1 a server more"),
+        ],
+    },
+    // Lacking: ZooKeeper takes any bytes for a name and a password: without a colon they are a name,
+    // and what is not UTF-8 is replaced before it is hashed.
+    Difference {
+        versions: BOTH,
+        steps: &[
+            ("java", "rest 15 exists"),
+            ("java", "rest 16 a node, as one of digest"),
+            ("java", "rest 17 its list"),
+            ("java", "rest 18 who am I"),
+            ("java", "rest 19 my state"),
+            ("java", "rest 21 exists"),
+            ("java", "rest 22 a node, as one of digest"),
+            ("java", "rest 23 its list"),
+            ("java", "rest 24 who am I"),
+            ("java", "rest 25 my state"),
+            ("java", "rest 27 exists"),
+            ("java", "rest 28 a node, as one of digest"),
+            ("java", "rest 29 its list"),
+            ("java", "rest 30 who am I"),
+            ("java", "rest 31 my state"),
+        ],
+    },
+    // Lacking: the keeper keeps limits below `/zookeeper/quota` as it keeps any node, and counts
+    // nothing. ZooKeeper counts, and unless `enforceQuota` is set does no more than log.
+    Difference {
+        versions: BOTH,
+        steps: &[
+            ("zkcli", "cli 76 listquota /watched"),
+            ("zkcli", "cli 79 listquota /watched"),
+            ("zkcli", "cli 80 setquota -b 1000 /watched"),
+            ("zkcli", "cli 82 listquota /watched"),
+            ("zkcli", "cli 84 listquota /watched"),
+            ("zkcli", "cli 88 listquota /watched"),
+        ],
+    },
+];
+
+/// The steps of `client` that differ from what ZooKeeper `version` answers.
+pub(super) fn expected(client: &str, version: &str) -> BTreeSet<&'static str> {
+    let of_version = DIFFERENCES.iter().filter(|difference| difference.versions.contains(&version));
+    let steps = of_version.flat_map(|difference| difference.steps);
+    steps.filter(|(of, _)| *of == client).map(|(_, step)| *step).collect()
+}
