@@ -16,7 +16,7 @@ const TAIL_LINES: usize = 60;
 pub(crate) fn list() {
     println!("usage: cargo xtask prove SUITE, which writes docs/reports/SUITE-DATE.md");
     for suite in &SUITES {
-        println!("  {:<10} {}", suite.name, suite.shows);
+        println!("  {:<14} {}", suite.name, suite.shows);
     }
 }
 

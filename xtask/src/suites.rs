@@ -45,7 +45,7 @@ pub(crate) const BUILD_SHARE_S: u64 = 18 * 60;
 pub(crate) const INSTALL_SHARE_S: u64 = 6 * 60;
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 15] = [
+pub(crate) const SUITES: [Suite; 16] = [
     Suite {
         name: "tidy",
         shows: "layers, banned calls, sizes, manifests and docs",
@@ -143,7 +143,7 @@ pub(crate) const SUITES: [Suite; 15] = [
         name: "clients",
         shows: "foreign clients write and read each other's records",
         needs: Needs::ForeignClients,
-        share_s: 180,
+        share_s: 150,
         program: Program::Conformance,
         args: &["clients"],
         full_env: &[],
@@ -152,7 +152,7 @@ pub(crate) const SUITES: [Suite; 15] = [
         name: "flights",
         shows: "every row of a year of flights, once and in order, through a group that loses a member",
         needs: Needs::ForeignClients,
-        share_s: 150,
+        share_s: 120,
         program: Program::Conformance,
         args: &["flights"],
         full_env: &[],
@@ -161,7 +161,7 @@ pub(crate) const SUITES: [Suite; 15] = [
         name: "tools",
         shows: "Kafka's own command-line tools",
         needs: Needs::ForeignClients,
-        share_s: 180,
+        share_s: 150,
         program: Program::Conformance,
         args: &["tools"],
         full_env: &[],
@@ -183,6 +183,15 @@ pub(crate) const SUITES: [Suite; 15] = [
         program: Program::Conformance,
         args: &["keeper-kafka"],
         full_env: &[],
+    },
+    Suite {
+        name: "keeper-clients",
+        shows: "foreign clients and recipes get from the keeper what they get from ZooKeeper; proved with 3.8 too",
+        needs: Needs::ForeignClients,
+        share_s: 90,
+        program: Program::Conformance,
+        args: &["keeper-clients"],
+        full_env: &[("OTTLA_KEEPER_CLIENTS_LONG", "1")],
     },
     Suite {
         name: "disk",

@@ -125,14 +125,14 @@ fn system_packages() -> Result<(), String> {
 }
 
 fn print_table(rows: &[Row]) {
-    println!("\n{:<12} {:>8} {:>8}", "suite", "took s", "share s");
+    println!("\n{:<14} {:>8} {:>8}", "suite", "took s", "share s");
     for Row { name, took, share, failure, not_run } in rows {
         let result = match (failure, not_run) {
             (Some(why), _) => format!("FAILED: {why}"),
             (None, Some(lack)) => format!("NOT RUN: {lack}"),
             (None, None) => "ok".to_owned(),
         };
-        println!("{name:<12} {:>8.1} {:>8} {result}", took.as_secs_f64(), share.as_secs());
+        println!("{name:<14} {:>8.1} {:>8} {result}", took.as_secs_f64(), share.as_secs());
     }
 }
 
@@ -140,9 +140,9 @@ fn print_left(left: &[&Suite], ready: bool) {
     println!("\nNot run:");
     let how = if ready { "cargo xtask test --all" } else { "after what failed" };
     for suite in left {
-        println!("  {:<13} {how}: {}", suite.name, suite.shows);
+        println!("  {:<14} {how}: {}", suite.name, suite.shows);
     }
     for (what, how) in ELSEWHERE {
-        println!("  {what:<13} {how}");
+        println!("  {what:<14} {how}");
     }
 }
