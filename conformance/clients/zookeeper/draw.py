@@ -176,7 +176,7 @@ class Client:
             got, zxid, error = answer.take(">iqi")
             if got == -1:
                 event, state = answer.take(">ii")
-                events.append((event, state, answer.text()))
+                events.append((zxid, event, state, answer.text()))
                 continue
             assert got == xid, (got, xid)
             if error:

@@ -14,7 +14,7 @@ struct Difference {
 
 const BOTH: &[&str] = &[ZOOKEEPER, DEBIAN];
 
-const DIFFERENCES: [Difference; 9] = [
+const DIFFERENCES: [Difference; 6] = [
     // ZooKeeper ends the connection of a session before it looks at the password of who wants the
     // session: who knows an id, which is no secret, can disturb its owner. The keeper looks first.
     Difference {
@@ -41,50 +41,8 @@ const DIFFERENCES: [Difference; 9] = [
     },
     // `exists` asks for the right to read since 3.8.4.
     Difference { versions: &[DEBIAN], steps: &[("java", "forbidden watch 7 exists")] },
-    // Lacking: events of 3.9 carry the zxid of their change; the keeper's carry -1, as those of 3.8.
-    Difference { versions: &[ZOOKEEPER], steps: &[("java", "zxid of watch 1 is the change's")] },
-    // Lacking: in ZooKeeper everyone may read this node, and nobody write it.
-    Difference {
-        versions: BOTH,
-        steps: &[
-            ("java", "read 33 exists /zookeeper/config"),
-            ("java", "read 35 its stat"),
-            ("java", "read 37 acl /zookeeper/config"),
-        ],
-    },
-    // Lacking: neither has its voters changed by requests here, but the keeper says that there is no
-    // such request, where ZooKeeper says that it is switched off.
-    Difference {
-        versions: BOTH,
-        steps: &[
-            ("java", "rest 5 reconfigure"),
-            ("zkcli", "cli 95 reconfig -add server.2=a:1:2;3"),
-            ("go-zookeeper", "go reconfigure 1 a server more"),
-            ("zookeeper-client", "rust reconfigure 1 a server more"),
-        ],
-    },
-    // Lacking: ZooKeeper takes any bytes for a name and a password: without a colon they are a name,
-    // and what is not UTF-8 is replaced before it is hashed.
-    Difference {
-        versions: BOTH,
-        steps: &[
-            ("java", "rest 15 exists"),
-            ("java", "rest 16 a node, as one of digest"),
-            ("java", "rest 17 its list"),
-            ("java", "rest 18 who am I"),
-            ("java", "rest 19 my state"),
-            ("java", "rest 21 exists"),
-            ("java", "rest 22 a node, as one of digest"),
-            ("java", "rest 23 its list"),
-            ("java", "rest 24 who am I"),
-            ("java", "rest 25 my state"),
-            ("java", "rest 27 exists"),
-            ("java", "rest 28 a node, as one of digest"),
-            ("java", "rest 29 its list"),
-            ("java", "rest 30 who am I"),
-            ("java", "rest 31 my state"),
-        ],
-    },
+    // Events carry the zxid of their change since 3.9.
+    Difference { versions: &[DEBIAN], steps: &[("java", "zxid of watch 1 is the change's")] },
     // Lacking: the keeper keeps limits below `/zookeeper/quota` as it keeps any node, and counts
     // nothing. ZooKeeper counts, and unless `enforceQuota` is set does no more than log.
     Difference {

@@ -156,6 +156,11 @@ fn in_net(range: &str, address: &str) -> bool {
     }
 }
 
+/// Everyone may read.
+pub(super) fn read_only() -> AccessList {
+    AccessList::new(vec![Acl { permissions: READ, identity: Identity::new("world", "anyone") }])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

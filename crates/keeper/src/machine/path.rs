@@ -4,8 +4,10 @@
 pub(super) const ROOT: &str = "/";
 
 /// The paths of ZooKeeper's own that exist in every tree and cannot be deleted; parents first.
-pub(super) const BUILT_IN: [&str; 4] =
-    [ROOT, "/zookeeper", "/zookeeper/config", "/zookeeper/quota"];
+pub(super) const BUILT_IN: [&str; 4] = [ROOT, "/zookeeper", CONFIG, "/zookeeper/quota"];
+
+/// Where ZooKeeper tells who votes: everyone may read it, and nobody write it.
+pub(super) const CONFIG: &str = "/zookeeper/config";
 
 /// Splits a path into its parent's path and its own name; `None` where there is no slash.
 ///

@@ -50,7 +50,8 @@ pub(super) struct Change<'a> {
 
 impl Change<'_> {
     fn note(&mut self, path: &str, kind: ChangeKind, acl: AccessList, parent_acl: AccessList) {
-        self.nodes.push(NodeChange { path: path.into(), kind, acl, parent_acl });
+        let zxid = self.zxid;
+        self.nodes.push(NodeChange { path: path.into(), kind, zxid, acl, parent_acl });
     }
 }
 
@@ -67,7 +68,11 @@ impl Tree {
         let mut tree = Self::bare(0, 0);
         for path in path::BUILT_IN {
             let empty = Some(Arc::from([]));
-            let node = Znode::new(empty, AccessList::default(), Life::Persistent, 0, 0);
+            let mut node = Znode::new(empty, AccessList::default(), Life::Persistent, 0, 0);
+            if path == path::CONFIG {
+                node.acl = acl::read_only();
+                node.aversion = -1;
+            }
             let inserted = tree.insert(path, node);
             assert!(inserted, "the parent of {path} comes first");
         }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::acl::AccessList;
+use super::node::Zxid;
 use super::path;
 
 /// A connection that watches.
@@ -18,6 +19,8 @@ pub struct NodeChange {
     pub path: Box<str>,
     /// What happened.
     pub kind: ChangeKind,
+    /// By which command.
+    pub zxid: Zxid,
     /// Who may do what with the node, at the end.
     pub acl: AccessList,
     /// Who may do what with its parent.
@@ -53,6 +56,8 @@ pub struct Event {
     pub path: Box<str>,
     /// What happened, in ZooKeeper's numbers.
     pub kind: EventKind,
+    /// By which command; -1 where that is not known.
+    pub zxid: Zxid,
 }
 
 /// What is told of a node.
@@ -162,14 +167,17 @@ impl Watches {
                 watchers.extend(self.get(WatchKind::Recursive, path));
             }
         }
-        tell(told, watchers, path, kind, &change.acl);
+        let event = Event { path: path.into(), kind, zxid: change.zxid };
+        tell(told, watchers, &event, &change.acl);
 
         if change.kind != ChangeKind::DataChanged
             && let Some((parent, _)) = path::split(path)
         {
             let mut watchers = self.take(WatchKind::Children, parent);
             watchers.extend(self.get(WatchKind::Persistent, parent));
-            tell(told, watchers, parent, EventKind::ChildrenChanged, &change.parent_acl);
+            let kind = EventKind::ChildrenChanged;
+            let event = Event { path: parent.into(), kind, zxid: change.zxid };
+            tell(told, watchers, &event, &change.parent_acl);
         }
     }
 
@@ -191,18 +199,9 @@ impl Watches {
     }
 }
 
-fn tell(
-    told: &mut Vec<Told>,
-    watchers: BTreeSet<Watcher>,
-    path: &str,
-    kind: EventKind,
-    acl: &AccessList,
-) {
-    told.extend(watchers.into_iter().map(|watcher| Told {
-        watcher,
-        event: Event { path: path.into(), kind },
-        acl: acl.clone(),
-    }));
+fn tell(told: &mut Vec<Told>, watchers: BTreeSet<Watcher>, event: &Event, acl: &AccessList) {
+    let one = |watcher| Told { watcher, event: event.clone(), acl: acl.clone() };
+    told.extend(watchers.into_iter().map(one));
 }
 
 #[cfg(test)]
@@ -216,7 +215,7 @@ mod tests {
     ) -> Vec<(Watcher, String, EventKind)> {
         let mut told = Vec::new();
         let (acl, parent_acl) = (AccessList::default(), AccessList::default());
-        watches.fire(&NodeChange { path: path.into(), kind, acl, parent_acl }, &mut told);
+        watches.fire(&NodeChange { path: path.into(), kind, zxid: 7, acl, parent_acl }, &mut told);
         let told = told.into_iter().map(|told| (told.watcher, told.event));
         told.map(|(watcher, event)| (watcher, event.path.into(), event.kind)).collect()
     }

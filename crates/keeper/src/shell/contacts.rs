@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::peers::Dialled;
 use crate::machine::quorum::{Membership, Peer, QuorumId, Voter, VoterId};
 use crate::machine::{Corrupt, Decoder};
 
@@ -14,6 +13,8 @@ const GUESTS_MAX: usize = 16;
 pub(super) struct Greeting {
     /// The quorum that it belongs to; zeros if none yet.
     pub(super) quorum: QuorumId,
+    /// The entry of its log that says who belongs to it.
+    pub(super) changed: u64,
     /// Itself.
     pub(super) from: Peer,
     /// Whom it means.
@@ -56,9 +57,10 @@ impl Refusal {
 }
 
 impl Greeting {
-    /// Appends it: 16 bytes of quorum id, who calls, whom it means.
+    /// Appends it: 16 bytes of quorum id, u64 index, who calls, whom it means.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.quorum.0);
+        out.extend_from_slice(&self.changed.to_be_bytes());
         self.from.encode(out);
         self.to.encode(out);
     }
@@ -68,6 +70,7 @@ impl Greeting {
         let mut input = Decoder::new(bytes, "greeting");
         let greeting = Self {
             quorum: QuorumId(input.array()?),
+            changed: input.u64()?,
             from: Peer::decode(&mut input)?,
             to: Voter::decode(&mut input)?,
         };
@@ -78,14 +81,24 @@ impl Greeting {
 /// The contacts of one voter.
 pub(super) struct Contacts {
     own: Peer,
-    /// Who has called, with the number of the connection.
-    callers: BTreeMap<VoterId, (u64, Peer)>,
+    callers: BTreeMap<VoterId, Caller>,
     membership: Membership,
+    /// The entry of the log that says so.
+    changed: u64,
+}
+
+/// One who has called.
+struct Caller {
+    /// The number of the connection.
+    connection: u64,
+    peer: Peer,
+    /// How new its knowledge of the quorum is.
+    changed: u64,
 }
 
 impl Contacts {
     pub(super) fn new(own: Peer) -> Self {
-        Self { own, callers: BTreeMap::new(), membership: Membership::default() }
+        Self { own, callers: BTreeMap::new(), membership: Membership::default(), changed: 0 }
     }
 
     /// This voter, and where it listens.
@@ -93,49 +106,67 @@ impl Contacts {
         &self.own
     }
 
+    /// How this voter introduces itself.
+    pub(super) fn greeting(&self, to: Voter) -> Greeting {
+        let (quorum, from) = (self.membership.quorum, self.own.clone());
+        Greeting { quorum, changed: self.changed, from, to }
+    }
+
     /// Notes who belongs to the quorum; tells whether that is news.
-    pub(super) fn note_membership(&mut self, membership: &Membership) -> bool {
+    pub(super) fn note_membership(&mut self, changed: u64, membership: &Membership) -> bool {
         let is_news = self.membership != *membership;
+        self.changed = changed;
         if is_news {
             self.membership.clone_from(membership);
+            self.callers.retain(|id, caller| {
+                caller.changed > changed || is_known(membership, *id, caller.peer.voter)
+            });
         }
         is_news
     }
 
     /// Notes one who calls, or tells why it is not listened to.
+    ///
+    /// One that is known with another directory is listened to only if its knowledge of the quorum is
+    /// newer: then it was taken in since, in the place of the one that is known.
     pub(super) fn greet(&mut self, connection: u64, greeting: Greeting) -> Result<(), Refusal> {
-        let from = greeting.from.voter;
-        if greeting.to != self.own.voter || from.id == self.own.voter.id {
+        let Greeting { quorum, changed, from: peer, to } = greeting;
+        let from = peer.voter;
+        if to != self.own.voter || from.id == self.own.voter.id {
             return Err(Refusal::OtherVoter);
         }
-        let quorums = [greeting.quorum, self.membership.quorum];
+        let quorums = [quorum, self.membership.quorum];
         if quorums[0] != quorums[1] && !quorums.contains(&QuorumId::default()) {
             return Err(Refusal::OtherQuorum);
         }
-        match self.membership.peer(from.id) {
-            Some((known, _)) if known.voter != from => return Err(Refusal::OtherDirectory),
-            None if self.guests().count() >= GUESTS_MAX => return Err(Refusal::Full),
-            _ => {}
+        if !is_known(&self.membership, from.id, from) && changed <= self.changed {
+            return Err(Refusal::OtherDirectory);
         }
-        self.callers.insert(from.id, (connection, greeting.from));
+        if self.membership.peer(from.id).is_none() && self.guests().count() >= GUESTS_MAX {
+            return Err(Refusal::Full);
+        }
+        self.callers.insert(from.id, Caller { connection, peer, changed });
         Ok(())
     }
 
     /// Notes that the connection of one who called has ended.
     pub(super) fn leave(&mut self, id: VoterId, connection: u64) {
-        if self.callers.get(&id).is_some_and(|(last, _)| *last == connection) {
+        if self.callers.get(&id).is_some_and(|caller| caller.connection == connection) {
             self.callers.remove(&id);
         }
     }
 
     /// Whether letters of this voter count: its id is not that of another directory.
     pub(super) fn counts(&self, voter: Voter) -> bool {
-        self.membership.peer(voter.id).is_none_or(|(known, _)| known.voter == voter)
+        match self.callers.get(&voter.id) {
+            Some(caller) => caller.peer.voter == voter,
+            None => is_known(&self.membership, voter.id, voter),
+        }
     }
 
     /// One who belongs to the quorum and listens elsewhere than the log has it.
     pub(super) fn moved(&self) -> Option<Peer> {
-        let callers = self.callers.values().map(|(_, peer)| peer);
+        let callers = self.callers.values().map(|caller| &caller.peer);
         let mut known = callers.chain([&self.own]).filter(|peer| !peer.address.is_empty());
         let is_moved = |peer: &&Peer| {
             let known = self.membership.peer(peer.voter.id);
@@ -147,15 +178,12 @@ impl Contacts {
     }
 
     /// Whom to dial. What somebody says of itself is newer than what the log says of it.
-    pub(super) fn book(&self) -> BTreeMap<VoterId, Dialled> {
+    pub(super) fn book(&self) -> BTreeMap<VoterId, Peer> {
         let named = self.membership.peers.iter().map(|(peer, _)| peer);
-        let others = named.chain(self.guests()).filter(|peer| peer.voter != self.own.voter);
+        let others = named.chain(self.guests()).filter(|peer| peer.voter.id != self.own.voter.id);
         let dial = |named: &Peer| {
-            let caller = self.callers.get(&named.voter.id).map(|(_, caller)| caller);
-            let peer = caller.filter(|caller| caller.voter == named.voter).unwrap_or(named);
-            let (quorum, from) = (self.membership.quorum, self.own.clone());
-            let greeting = Greeting { quorum, from, to: peer.voter };
-            (peer.voter.id, Dialled { peer: peer.clone(), greeting })
+            let caller = self.callers.get(&named.voter.id).map(|caller| &caller.peer);
+            (named.voter.id, caller.unwrap_or(named).clone())
         };
         others.map(dial).collect()
     }
@@ -163,7 +191,12 @@ impl Contacts {
     /// Who has called without belonging to the quorum, as far as this voter knows: it needs an answer
     /// all the same, for it may be a leader who belongs to it by now.
     fn guests(&self) -> impl Iterator<Item = &Peer> {
-        let callers = self.callers.values().map(|(_, peer)| peer);
+        let callers = self.callers.values().map(|caller| &caller.peer);
         callers.filter(|peer| self.membership.peer(peer.voter.id).is_none())
     }
+}
+
+/// Whether an id is not that of another voter.
+fn is_known(membership: &Membership, id: VoterId, voter: Voter) -> bool {
+    membership.peer(id).is_none_or(|(known, _)| known.voter == voter)
 }

@@ -19,7 +19,7 @@ use super::peers::Peers;
 use super::served::Served;
 use super::storage::{Opened, Storage};
 use super::tool::Ask;
-use crate::machine::quorum::{Member, Membership, Peer, Timing, VoterId};
+use crate::machine::quorum::{Member, Membership, Peer, Timing, Voter, VoterId};
 use crate::machine::{
     Caller, Command, Event, Identity, SessionId, Tree, Watcher, Watches, encode_commands,
 };
@@ -319,6 +319,11 @@ impl Keeper {
                 self.peers.send(to, &letter);
             }
         }
+    }
+
+    /// How this voter introduces itself.
+    pub(super) fn greeting(&self, to: Voter) -> Greeting {
+        self.contacts.lock().greeting(to)
     }
 
     /// Hears one who calls, or tells why not.

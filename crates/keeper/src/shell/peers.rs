@@ -50,16 +50,9 @@ const REDIAL: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Peers {
     outboxes: Mutex<BTreeMap<VoterId, Arc<Outbox>>>,
-    book: Mutex<BTreeMap<VoterId, Dialled>>,
+    book: Mutex<BTreeMap<VoterId, Peer>>,
     /// The book is another one.
     changed: Notify,
-}
-
-/// Whom to dial, and as what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Dialled {
-    pub(super) peer: Peer,
-    pub(super) greeting: Greeting,
 }
 
 #[derive(Default)]
@@ -93,7 +86,7 @@ impl Peers {
     }
 
     /// Dials these, and nobody else, from here on.
-    pub(super) fn set_book(&self, book: BTreeMap<VoterId, Dialled>) {
+    pub(super) fn set_book(&self, book: BTreeMap<VoterId, Peer>) {
         *self.book.lock() = book;
         self.changed.notify_one();
     }
@@ -180,21 +173,21 @@ impl Keeper {
         self: &Arc<Self>,
         network: &Arc<dyn Network>,
         spawner: &Spawner,
-        dialling: &mut BTreeMap<VoterId, (Dialled, Task<()>)>,
+        dialling: &mut BTreeMap<VoterId, (Peer, Task<()>)>,
     ) {
         let book = self.peers.book.lock().clone();
         let mut outboxes = self.peers.outboxes.lock();
-        let over = dialling.extract_if(.., |id, (dialled, _)| book.get(id) != Some(dialled));
+        let over = dialling.extract_if(.., |id, (peer, _)| book.get(id) != Some(peer));
         for (id, _) in over {
             outboxes.remove(&id);
             self.put(Input::Disconnected(id));
         }
-        for (id, dialled) in book.into_iter().filter(|(_, it)| !it.peer.address.is_empty()) {
+        for (id, peer) in book.into_iter().filter(|(_, peer)| !peer.address.is_empty()) {
             dialling.entry(id).or_insert_with(|| {
                 let outbox = Arc::clone(outboxes.entry(id).or_default());
                 let dial =
-                    Arc::clone(self).keep_dialling(Arc::clone(network), dialled.clone(), outbox);
-                (dialled, spawner.spawn(dial))
+                    Arc::clone(self).keep_dialling(Arc::clone(network), peer.clone(), outbox);
+                (peer, spawner.spawn(dial))
             });
         }
     }
@@ -202,13 +195,13 @@ impl Keeper {
     async fn keep_dialling(
         self: Arc<Self>,
         network: Arc<dyn Network>,
-        dialled: Dialled,
+        peer: Peer,
         outbox: Arc<Outbox>,
     ) {
-        let Dialled { peer, greeting } = dialled;
         let mut told = None;
         loop {
             // What breaks a connection shows in the status: the voter is not heard of.
+            let greeting = self.greeting(peer.voter);
             let refusal = send_letters(&*network, &greeting, &peer, &outbox).await.ok().flatten();
             if refusal.is_some() && refusal != told {
                 let (id, why) = (peer.voter.id, refusal.map(Refusal::why));

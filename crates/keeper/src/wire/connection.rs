@@ -229,7 +229,12 @@ impl Connection {
                 }
                 What::Later(asked) => {
                     self.answer_later(xid, asked);
-                    self.propose_next()?;
+                    if self.is_ending {
+                        // What came behind a refusal that ends the connection was never asked.
+                        self.queue.clear();
+                    } else {
+                        self.propose_next()?;
+                    }
                 }
             }
             self.shared.statistics.answered(self.shared.clock.elapsed().saturating_sub(came));
@@ -467,9 +472,11 @@ impl Connection {
             // Known from the connection.
             "ip" => {}
             "digest" => {
-                let text = std::str::from_utf8(auth).ok()?;
-                let (user, _) = text.split_once(':')?;
-                let hash = base64::engine::general_purpose::STANDARD.encode(Sha1::digest(auth));
+                // As ZooKeeper reads it: any bytes, and without a colon all of them are the name.
+                let text = String::from_utf8_lossy(auth);
+                let user = text.split(':').next().unwrap_or_default();
+                let hash = Sha1::digest(text.as_bytes());
+                let hash = base64::engine::general_purpose::STANDARD.encode(hash);
                 let identity = Identity::new("digest", &format!("{user}:{hash}"));
                 if !self.shown.contains(&identity) {
                     self.shown.push(identity);

@@ -51,7 +51,7 @@ pub(super) fn reply(
 pub(super) fn event(out: &mut Vec<u8>, event: &Event) {
     packet(out, |out| {
         out.i32(EVENT_XID);
-        out.i64(-1);
+        out.i64(event.zxid);
         out.i32(0);
         out.i32(event.kind as i32);
         out.i32(SYNC_CONNECTED);
@@ -222,7 +222,7 @@ impl Look<'_> {
     /// once: returned is what is to be told.
     pub(super) fn set_watches(&mut self, wanted: &SetWatches) -> Vec<Event> {
         let mut events = Vec::new();
-        let mut tell = |path: &str, kind| events.push(Event { path: path.into(), kind });
+        let mut tell = |path: &str, kind| events.push(Event { path: path.into(), kind, zxid: -1 });
         for path in &wanted.data {
             match self.tree.exists(path) {
                 None => tell(path, EventKind::Deleted),

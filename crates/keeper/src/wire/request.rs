@@ -23,6 +23,7 @@ pub(super) mod code {
     pub(in crate::wire) const AUTH_FAILED: i32 = -115;
     pub(in crate::wire) const SESSION_MOVED: i32 = -118;
     pub(in crate::wire) const NO_WATCHER: i32 = -121;
+    pub(in crate::wire) const RECONFIG_DISABLED: i32 = -123;
     pub(in crate::wire) const QUOTA_EXCEEDED: i32 = -125;
 }
 
@@ -149,16 +150,7 @@ fn try_read(
             write(op, Answer::Stat)
         }
         14 => Ok(Asked::Multi(read_multi(body, shown)?)),
-        22 => {
-            let mut reads = Vec::new();
-            while let Some(kind) = read_header(body)? {
-                match read_read(kind, body)? {
-                    Some(read @ (Read::Data { .. } | Read::Children { .. })) => reads.push(read),
-                    _ => return Ok(Err(code::BAD_ARGUMENTS)),
-                }
-            }
-            Ok(Asked::MultiRead(reads))
-        }
+        22 => read_multi_read(body)?,
         9 => Ok(Asked::Sync(body.text()?)),
         11 => Ok(Asked::Ping),
         17 | 18 => {
@@ -188,8 +180,10 @@ fn try_read(
         }
         107 => Ok(Asked::WhoAmI),
         -11 => Ok(Asked::CloseSession),
-        // A check is part of a multi, and who votes is not changed this way.
-        op::CHECK | 16 => Err(code::UNIMPLEMENTED),
+        // A check is part of a multi.
+        op::CHECK => Err(code::UNIMPLEMENTED),
+        // Who votes is changed by the keeper's own tools.
+        16 => Err(code::RECONFIG_DISABLED),
         kind => match read_read(kind, body)? {
             Some(read) => Ok(Asked::Read(read)),
             None => Ok(Asked::Refused { code: code::UNIMPLEMENTED, is_end: true }),
@@ -262,6 +256,17 @@ fn read_multi(body: &mut Reader<'_>, shown: &[Identity]) -> Result<Vec<(Op, i32)
         ops.push((op, kind));
     }
     Ok(ops)
+}
+
+fn read_multi_read(body: &mut Reader<'_>) -> Result<Judged<Asked>, Corrupt> {
+    let mut reads = Vec::new();
+    while let Some(kind) = read_header(body)? {
+        match read_read(kind, body)? {
+            Some(read @ (Read::Data { .. } | Read::Children { .. })) => reads.push(read),
+            _ => return Ok(Err(code::BAD_ARGUMENTS)),
+        }
+    }
+    Ok(Ok(Asked::MultiRead(reads)))
 }
 
 fn read_watches(with_persistent: bool, body: &mut Reader<'_>) -> Result<SetWatches, Corrupt> {

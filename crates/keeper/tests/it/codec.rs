@@ -80,6 +80,15 @@ fn the_layout_of_the_tree_is_that_of_version_2() {
         format!("00000002 2f65 00000001 64 00000000 {} {now}{now}", "0000000000000002".repeat(3))
             + &zeros(12)
             + "0000000000000001";
+    // Everyone may read it, and its access list has version -1.
+    let config = format!("{:08x}{} 00000000", 17, hex(b"/zookeeper/config"))
+        + "00000001 00000001 00000005"
+        + &hex(b"world")
+        + "00000006"
+        + &hex(b"anyone")
+        + &zeros(48)
+        + "ffffffff"
+        + &zeros(8);
     let expected = [
         "0000000000000002 0000000000000001".to_owned(),
         "00000001 0000000000000001 0000000000000001 00001770".to_owned() + &"09".repeat(16),
@@ -87,7 +96,7 @@ fn the_layout_of_the_tree_is_that_of_version_2() {
         root,
         ephemeral,
         built_in("/zookeeper"),
-        built_in("/zookeeper/config"),
+        config,
         built_in("/zookeeper/quota"),
     ];
     assert_eq!(hex(&bytes), expected.concat().replace(' ', ""));

@@ -50,7 +50,8 @@ impl Model {
             mtime_ms: time_ms,
             version: 0,
             cversion: 0,
-            aversion: 0,
+            // Nobody may write where ZooKeeper tells who votes.
+            aversion: if path == "/zookeeper/config" { -1 } else { 0 },
             ephemeral_owner: owner,
             data_length: 0,
             num_children: 0,

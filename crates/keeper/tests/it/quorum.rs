@@ -18,16 +18,18 @@ const VOTERS: u64 = 3;
 const SEATS: u64 = 5;
 /// Faults happen for so long.
 const STORM: Duration = Duration::from_secs(20);
-/// Within so long after them a leader is there, and all have what is committed.
-const CALM: Duration = Duration::from_secs(3);
+/// Within so long after them a leader is there, and all have what is committed; a voter that crashed at
+/// their end is there after two of them.
+const CALM: Duration = Duration::from_secs(4);
 
 /// What waits for its time.
 #[derive(Clone, Debug)]
 enum Event {
-    /// `to` is who was meant, as far as the sender knew.
+    /// `to` is who was meant, as far as the sender knew; how new that was says `changed`.
     Arrival {
         from: Voter,
         to: Voter,
+        changed: u64,
         bytes: Vec<u8>,
     },
     Snapshot {
@@ -193,13 +195,16 @@ impl World {
     fn happen(&mut self, event: Event) {
         let now = self.now;
         match event {
-            Event::Arrival { from, to, bytes } => {
+            Event::Arrival { from, to, changed, bytes } => {
                 let seat = self.seats.get_mut(&to.id).unwrap();
                 let Some(member) = seat.member.as_mut().filter(|_| seat.peer.voter == to) else {
                     return;
                 };
-                // Who greets with another directory than is known is not listened to.
-                if member.membership().peer(from.id).is_some_and(|(known, _)| known.voter != from) {
+                // Who greets with another directory than is known is not listened to, unless its own
+                // knowledge is newer.
+                let known = member.membership().peer(from.id);
+                let is_other = known.is_some_and(|(known, _)| known.voter != from);
+                if is_other && changed <= member.changed() {
                     return;
                 }
                 let message = Message::decode(&bytes).unwrap();
@@ -403,9 +408,13 @@ impl World {
         let seat = &self.seats[&from];
         let member = seat.member.as_ref().unwrap();
         let known = member.membership().peer(to).map(|(peer, _)| peer.voter);
-        let (from, to) = (seat.peer.voter, known.unwrap_or(self.seats[&to].peer.voter));
+        let (changed, other) = (member.changed(), &self.seats[&to]);
+        // One whose knowledge is newer has called.
+        let has_called = other.member.as_ref().is_some_and(|other| other.changed() > changed);
+        let known = known.filter(|_| !has_called).unwrap_or(other.peer.voter);
+        let (from, to) = (seat.peer.voter, known);
         for _ in 0..copies {
-            self.schedule_in(delay, Event::Arrival { from, to, bytes: bytes.clone() });
+            self.schedule_in(delay, Event::Arrival { from, to, changed, bytes: bytes.clone() });
         }
     }
 
@@ -439,7 +448,10 @@ impl World {
         let (_, leader) = world.leading();
         let membership = leader.membership();
         let is_voter = |(_, standing): &(Peer, Standing)| *standing == Standing::Voter;
-        assert!(membership.peers.iter().all(is_voter), "{membership:?}");
+        let matched = membership.peers.iter().map(|(peer, _)| leader.matched(peer.voter.id));
+        let matched: Vec<_> = matched.collect();
+        let last = leader.last();
+        assert!(membership.peers.iter().all(is_voter), "{membership:?}, {matched:?} of {last:?}");
         for (id, seat) in &world.seats {
             if membership.peer(*id).is_none_or(|(peer, _)| *peer != seat.peer) {
                 continue;

@@ -335,6 +335,7 @@ fn what_changed_is_told_and_what_was_taken_back_is_not() {
     world.tree.apply(NOW_MS, &close, &mut changes).result.unwrap();
     let open = AccessList::default();
     let (kind, acl, parent_acl) = (ChangeKind::Deleted, open.clone(), open);
-    assert_eq!(changes, [NodeChange { path: e.into(), kind, acl, parent_acl }]);
+    let zxid = world.tree.last_zxid();
+    assert_eq!(changes, [NodeChange { path: e.into(), kind, zxid, acl, parent_acl }]);
     assert_eq!(world.tree.get("/e"), None::<Node>);
 }

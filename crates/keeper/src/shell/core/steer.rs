@@ -99,7 +99,7 @@ impl Core {
     /// Dials whom the log names and who calls.
     pub(super) fn note_contacts(&self, round: &Round<'_>, has_called: bool) {
         let mut contacts = round.contacts.lock();
-        if contacts.note_membership(self.member.membership()) || has_called {
+        if contacts.note_membership(self.member.changed(), self.member.membership()) || has_called {
             round.peers.set_book(contacts.book());
         }
     }
