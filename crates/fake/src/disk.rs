@@ -350,7 +350,7 @@ impl Disk for FakeDisk {
         let number = match state.image.names.find(path) {
             Some(Node::File(number)) => number,
             Some(Node::Dir(_)) => return Err(io::Error::other("is a directory")),
-            None if mode == OpenMode::Create => {
+            None if mode.creates() => {
                 let entry = state.image.names.entry(path).ok_or_else(|| missing(path))?;
                 state.spend()?;
                 state.image.make_file(entry)

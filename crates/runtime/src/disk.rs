@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -19,6 +19,16 @@ pub enum OpenMode {
     ReadWrite,
     /// For reading and writing; made if missing, its content kept if not.
     Create,
+    /// As [`OpenMode::Create`], but what is made is for its owner's eyes alone.
+    CreatePrivate,
+}
+
+impl OpenMode {
+    /// Whether a missing file is made.
+    #[must_use]
+    pub fn creates(self) -> bool {
+        matches!(self, Self::Create | Self::CreatePrivate)
+    }
 }
 
 /// One name in a directory.
@@ -162,6 +172,17 @@ pub fn replace_file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<
     }
 }
 
+/// As [`replace_file`], for what only its owner may read.
+pub fn replace_private_file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = temporary(path);
+    // One that was left behind may be open to others.
+    if disk.exists(&temporary) {
+        disk.remove_file(&temporary)?;
+    }
+    disk.open(&temporary, OpenMode::CreatePrivate)?;
+    replace_file(disk, path, content)
+}
+
 /// The first half of [`replace_file`], for those who replace many files and sync once: what is to
 /// be at `path` is written beside it. Once it is on the disk, [`put_replacement`] may follow.
 pub fn write_replacement(
@@ -196,7 +217,8 @@ impl Disk for SystemDisk {
         let file = std::fs::OpenOptions::new()
             .read(true)
             .write(mode != OpenMode::Read)
-            .create(mode == OpenMode::Create)
+            .create(mode.creates())
+            .mode(if mode == OpenMode::CreatePrivate { 0o600 } else { 0o666 })
             .truncate(false)
             .open(path)?;
         Ok(Arc::new(SystemFile(file)))
@@ -425,4 +447,27 @@ fn posix_lock_holder(file: &std::fs::File) -> Option<u32> {
         return None;
     }
     u32::try_from(lock.l_pid).ok().filter(|&pid| pid > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_for_its_owner_alone() {
+        let dir = std::env::temp_dir().join(format!("ottla-private-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("secret");
+        // What stands there already was open to all.
+        for stale in [&path, &temporary(&path)] {
+            std::fs::write(stale, "a longer text than the secret").unwrap();
+        }
+        replace_private_file(&SystemDisk, &path, b"secret").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"secret");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{mode:o}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }

@@ -217,7 +217,7 @@ impl Disk for OpenFiles {
         let file = self.inner.open(path, mode)?;
         let identity = file.identity()?;
         // Once made, a file that is gone must not come back.
-        let mode = if mode == OpenMode::Create { OpenMode::ReadWrite } else { mode };
+        let mode = if mode.creates() { OpenMode::ReadWrite } else { mode };
         let cached = Arc::new_cyclic(|this: &Weak<CachedFile>| CachedFile {
             this: this.clone(),
             inner: self.inner.clone(),
