@@ -8,8 +8,10 @@
 
 pub mod admin;
 mod builtin;
+mod changes;
 mod cluster;
 mod shared_map;
+mod state;
 pub mod tree;
 pub mod znodes;
 

@@ -11,12 +11,18 @@
 //!
 //! Reads and writes come in lists, so that a provider can pipeline them: loading a cluster or
 //! creating a topic then costs a few round trips, whatever its size.
+//!
+//! Who watches is told *that* something changed, and reads again. So nothing has to be kept for one
+//! who is slow or was cut off: what is told of many changes, or of a gap, is "read everything".
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
+pub use crate::changes::{Changed, Changes};
 pub use ottla_keeper::{
     ANY_VERSION, CreateMode, Error, Failure, Node, Op, SessionId, Stat, Written, Zxid,
 };
@@ -29,6 +35,29 @@ pub type Multi = Vec<Op>;
 
 /// What a [`Multi`] did, operation by operation, or which one failed and why.
 pub type MultiResult = Result<Vec<Written>, Failure>;
+
+/// What is watched.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watch {
+    /// A node, there or not: that it is made, written or deleted, and that a child of it is made or
+    /// deleted.
+    Node(String),
+    /// The same, and that a child of it is written. A child is told by its own path.
+    Children(String),
+}
+
+/// What is known about a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// The provider answers.
+    Connected,
+    /// The provider cannot be reached at the moment. The session and its ephemeral nodes may be
+    /// there still; calls wait, each until its deadline.
+    Disconnected,
+    /// The session is over, and its ephemeral nodes and its watches with it. Nothing but
+    /// [`Tree::renew`] brings another one.
+    Expired,
+}
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,13 +101,27 @@ impl fmt::Display for TreeError {
 
 impl std::error::Error for TreeError {}
 
-/// One session with a tree of znodes.
+/// One session with a tree of znodes, and the next one after each that has expired.
 ///
 /// Calls of one session take effect in the order in which they are made, and a read sees all
 /// writes that were answered before it.
 pub trait Tree: Send + Sync + 'static {
     /// The session that owns the ephemeral nodes this creates.
     fn session(&self) -> SessionId;
+
+    /// What is known about the session, from now on. Only [`SessionState::Expired`] is sure to be
+    /// seen: it stays until [`Tree::renew`] is called.
+    fn state(&self) -> watch::Receiver<SessionState>;
+
+    /// Begins another session after the former one has expired; does nothing while there is one.
+    fn renew(&self) -> Call<'_, ()>;
+
+    /// Ends the session, and with it its ephemeral nodes.
+    fn close(&self) -> Call<'_, ()>;
+
+    /// Watches, until what this gives is dropped or the session ends. Who reads after this was
+    /// answered is told of every change of what was read, at the latest after a reconnection.
+    fn watch(&self, watches: Vec<Watch>) -> Call<'_, Changes>;
 
     /// Reads nodes, each on its own; `None` for one that does not exist.
     fn get_all(&self, paths: Vec<String>) -> Call<'_, Vec<Option<Node>>>;

@@ -4,6 +4,7 @@ mod cluster;
 mod configs;
 mod contract;
 mod operations;
+mod providers;
 mod topics;
 mod znodes;
 
