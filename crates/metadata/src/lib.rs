@@ -1,7 +1,8 @@
 //! The cluster's metadata: where it is kept, how it is written, and the picture of it that brokers
 //! answer from.
 //!
-//! Owns: the seam to the tree of znodes ([`tree`]) and its provider in this process ([`BuiltIn`]),
+//! Owns: the seam to the tree of znodes ([`tree`]) and its providers (the keeper of
+//! this process, [`BuiltIn`], and an ensemble elsewhere, [`ZooKeeper`]),
 //! the text of each znode ([`znodes`]), the operations on the cluster that a controller and its
 //! brokers carry out on them ([`admin`]), and the immutable [`ClusterMetadata`]. Must not know:
 //! clients' sockets, requests, logs.
@@ -14,7 +15,9 @@ mod shared_map;
 mod state;
 pub mod tree;
 pub mod znodes;
+mod zookeeper;
 
 pub use builtin::BuiltIn;
 pub use cluster::{Broker, ClusterMetadata, Config, Partition, Topic};
 pub use tree::{Tree, TreeError};
+pub use zookeeper::{ConnectError, ConnectString, ZooKeeper, ZooKeeperOptions};

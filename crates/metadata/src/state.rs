@@ -23,6 +23,10 @@ impl State {
         *self.session.lock()
     }
 
+    pub(crate) fn get(&self) -> SessionState {
+        *self.state.borrow()
+    }
+
     pub(crate) fn subscribe(&self) -> watch::Receiver<SessionState> {
         self.state.subscribe()
     }

@@ -3,6 +3,8 @@
 mod cluster;
 mod configs;
 mod contract;
+mod ensemble;
+mod interruptions;
 mod operations;
 mod providers;
 mod topics;

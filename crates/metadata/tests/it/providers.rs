@@ -7,6 +7,7 @@ use ottla_metadata::tree::{SessionState, TreeError};
 use ottla_metadata::{BuiltIn, Tree};
 
 use super::contract::{CASES, Open};
+use super::ensemble::{Ensemble, simulate};
 use super::{Node, run};
 
 #[test]
@@ -22,6 +23,21 @@ fn the_built_in_keeper_keeps_the_contract() {
                     let session = BuiltIn::connect(keeper, Password([1; 16])).await.unwrap();
                     Arc::new(session) as Arc<dyn Tree>
                 })
+            });
+            case(open).await;
+        });
+    }
+}
+
+#[test]
+fn zookeepers_protocol_keeps_the_contract() {
+    for (name, case) in CASES {
+        eprintln!("{name}");
+        simulate(async {
+            let ensemble = Arc::new(Ensemble::start(1));
+            let open: Open = Arc::new(move || {
+                let ensemble = Arc::clone(&ensemble);
+                Box::pin(async move { ensemble.session().await as Arc<dyn Tree> })
             });
             case(open).await;
         });
