@@ -8,6 +8,10 @@ use parking_lot::Mutex;
 
 use super::link::{Granted, Link, LinkError, Shown};
 
+/// A server that has not let us in by then is left alone for a while: one that is just starting takes
+/// connections that it never answers.
+const ATTEMPT_MAX: Duration = Duration::from_secs(3);
+
 /// The servers in an order of our own: so not all clients go to the first one.
 pub(super) struct Servers {
     servers: Vec<(String, u16)>,
@@ -38,6 +42,7 @@ impl Servers {
         let mut failure =
             LinkError::from(io::Error::new(io::ErrorKind::NotFound, "it names no server"));
         let share = timeout / u32::try_from(self.servers.len().max(1)).unwrap_or(u32::MAX);
+        let share = share.min(ATTEMPT_MAX);
         for _ in &self.servers {
             let server = {
                 let mut next = self.next.lock();
