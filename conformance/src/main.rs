@@ -21,6 +21,7 @@ mod power;
 mod quorum;
 mod records;
 mod tools;
+mod tree;
 
 use std::env;
 use std::error::Error;
@@ -33,7 +34,9 @@ use broker::{Broker, Target};
 use install::Tools;
 
 const USAGE: &str =
-    "usage: conformance install|clients|flights|tools|disk|keeper|keeper-clients|keeper-kafka|power|all [OPTION]...
+    "usage: conformance SUITE [OPTION]...
+  SUITE                  install, clients, flights, tools, disk, keeper, keeper-clients, keeper-kafka, tree,
+                         power, or all
   --broker PATH          start this ottla binary; target/release/ottla by default
   --kafka 3.9|4          start Apache Kafka instead, the reference
   --bootstrap HOST:PORT  use a broker that runs already
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         "keeper",
         "keeper-clients",
         "keeper-kafka",
+        "tree",
         "disk",
         "power",
         "all",
@@ -150,7 +154,7 @@ fn run(options: &Options) -> Outcome<usize> {
 fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcome<usize> {
     let runs = |suite: &str| options.suite == suite || options.suite == "all";
     let mut failures = 0;
-    let no_broker = ["disk", "keeper", "keeper-clients", "keeper-kafka"];
+    let no_broker = ["disk", "keeper", "keeper-clients", "keeper-kafka", "tree"];
     if !no_broker.contains(&&*options.suite) {
         let clients = client::clients(options.only.as_deref())?;
         let broker = Broker::start(&options.target, tools)?;
@@ -164,7 +168,7 @@ fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcom
             failures += flights::run(&broker, tools, options.rows, now, work)?;
         }
     }
-    // The reference of the keeper is ZooKeeper: of a Kafka there is nothing to compare.
+    // Both are about ZooKeeper: of a Kafka there is nothing to compare.
     if options.suite == "keeper" || runs("keeper") && matches!(options.target, Target::Ottla(_)) {
         failures += keeper::run(&options.target, tools)?;
     }
@@ -177,6 +181,9 @@ fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcom
     }
     if options.suite == "keeper-kafka" {
         failures += keeper_kafka::run(&options.target, tools)?;
+    }
+    if options.suite == "tree" || runs("tree") && matches!(options.target, Target::Ottla(_)) {
+        failures += tree::run(tools)?;
     }
     if runs("disk") {
         failures += disk::run(&options.target, tools, now, work)?;

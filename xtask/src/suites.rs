@@ -45,12 +45,12 @@ pub(crate) const BUILD_SHARE_S: u64 = 18 * 60;
 pub(crate) const INSTALL_SHARE_S: u64 = 6 * 60;
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 16] = [
+pub(crate) const SUITES: [Suite; 17] = [
     Suite {
         name: "tidy",
         shows: "layers, banned calls, sizes, manifests and docs",
         needs: Needs::Rust,
-        share_s: 30,
+        share_s: 10,
         program: Program::Xtask,
         args: &["tidy"],
         full_env: &[],
@@ -59,7 +59,7 @@ pub(crate) const SUITES: [Suite; 16] = [
         name: "codegen",
         shows: "the generated messages are those of the schemas",
         needs: Needs::Rust,
-        share_s: 30,
+        share_s: 10,
         program: Program::Xtask,
         args: &["codegen", "--check"],
         full_env: &[],
@@ -170,7 +170,7 @@ pub(crate) const SUITES: [Suite; 16] = [
         name: "keeper",
         shows: "the keeper answers as ZooKeeper does; proved with 40 seeds",
         needs: Needs::ForeignClients,
-        share_s: 60,
+        share_s: 25,
         program: Program::Conformance,
         args: &["keeper"],
         full_env: &[("OTTLA_KEEPER_DRAWS", "40")],
@@ -192,6 +192,15 @@ pub(crate) const SUITES: [Suite; 16] = [
         program: Program::Conformance,
         args: &["keeper-clients"],
         full_env: &[("OTTLA_KEEPER_CLIENTS_LONG", "1")],
+    },
+    Suite {
+        name: "tree",
+        shows: "the tree keeps its contract in ZooKeeper, whose servers are killed; proved with 20 kills",
+        needs: Needs::ForeignClients,
+        share_s: 75,
+        program: Program::Conformance,
+        args: &["tree"],
+        full_env: &[("OTTLA_TREE_KILLS", "20"), ("OTTLA_TREE_NODES", "100000")],
     },
     Suite {
         name: "disk",
