@@ -9,7 +9,7 @@ use super::{open, options};
 use crate::Outcome;
 
 /// How many nodes, unless `OTTLA_TREE_NODES` says otherwise.
-const NODES: usize = 5_000;
+const NODES: usize = 2_000;
 const OPS_IN_A_MULTI: usize = 500;
 /// So many of them are written over, each by a multi of its own.
 const SETS: usize = 5_000;

@@ -215,6 +215,25 @@ fn what_was_refused_is_not_done_out_of_its_turn() {
 }
 
 #[test]
+fn one_change_is_not_claimed_by_two_writes() {
+    simulate(async {
+        let scene = Scene::new().await;
+        scene.ensemble.cut_answers();
+        // The second one is refused, and what it would have made is there.
+        let register = || Op::create_as("/parent/1", None, CreateMode::Ephemeral);
+        let first = scene.tree.multi_all(vec![vec![register()]]);
+        let second = scene.tree.multi_all(vec![vec![register()]]);
+        let heal = async {
+            time::sleep(SILENCE).await;
+            scene.ensemble.network.heal();
+        };
+        let (first, second, ()) = tokio::join!(first, second, heal);
+        is_unknown(&first);
+        is_unknown(&second);
+    });
+}
+
+#[test]
 fn reads_and_what_comes_later_wait_for_the_connection() {
     simulate(async {
         let scene = Scene::new().await;
