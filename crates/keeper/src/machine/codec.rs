@@ -211,6 +211,13 @@ fn decode_op(input: &mut Decoder<'_>) -> Result<Op, Corrupt> {
 
 /// Appends the encoding of `tree`.
 pub fn encode_tree(tree: &Tree, out: &mut Vec<u8>) {
+    encode_head(tree, out);
+    tree.nodes.iter().for_each(|(path, node)| encode_node(path, node, out));
+}
+
+/// Appends what comes before the first node: i64 last zxid, i64 attachments, u32 count of sessions and
+/// these, u64 count of nodes.
+pub(super) fn encode_head(tree: &Tree, out: &mut Vec<u8>) {
     out.extend_from_slice(&tree.last_zxid.to_be_bytes());
     out.extend_from_slice(&tree.attachments.to_be_bytes());
     put_u32(out, tree.sessions.len());
@@ -221,18 +228,20 @@ pub fn encode_tree(tree: &Tree, out: &mut Vec<u8>) {
         out.extend_from_slice(&session.password.0);
     }
     out.extend_from_slice(&(tree.nodes.len() as u64).to_be_bytes());
-    for (path, node) in &tree.nodes {
-        put_text(out, path);
-        put_data(out, node.data.as_deref());
-        put_acl(out, &node.acl);
-        for number in [node.czxid, node.mzxid, node.pzxid, node.ctime_ms, node.mtime_ms] {
-            out.extend_from_slice(&number.to_be_bytes());
-        }
-        out.extend_from_slice(&node.version.to_be_bytes());
-        out.extend_from_slice(&node.creates.to_be_bytes());
-        out.extend_from_slice(&node.aversion.to_be_bytes());
-        out.extend_from_slice(&node.life.owner().0.to_be_bytes());
+}
+
+/// Appends one node.
+pub(super) fn encode_node(path: &str, node: &Znode, out: &mut Vec<u8>) {
+    put_text(out, path);
+    put_data(out, node.data.as_deref());
+    put_acl(out, &node.acl);
+    for number in [node.czxid, node.mzxid, node.pzxid, node.ctime_ms, node.mtime_ms] {
+        out.extend_from_slice(&number.to_be_bytes());
     }
+    out.extend_from_slice(&node.version.to_be_bytes());
+    out.extend_from_slice(&node.creates.to_be_bytes());
+    out.extend_from_slice(&node.aversion.to_be_bytes());
+    out.extend_from_slice(&node.life.owner().0.to_be_bytes());
 }
 
 /// Reads what [`encode_tree`] wrote, to the end of `input`, and checks that it is a tree.

@@ -11,6 +11,7 @@ mod apply;
 mod codec;
 mod command;
 mod deadlines;
+mod frozen;
 mod node;
 mod path;
 mod proposal;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::acl::{self, AccessList, Acl, Identity};
 use super::command::{ANY_VERSION, Caller, CreateMode, Error};
+use super::frozen::Frozen;
 use super::node::{Life, Node, Session, SessionId, Stat, Znode, Zxid};
 use super::path;
 use super::watches::{ChangeKind, NodeChange};
@@ -17,7 +18,7 @@ const NODE_BYTES: usize = 256;
 /// It is changed by [`Tree::apply`] alone. Invariants: every node but the root has its parent; the
 /// children of a node are exactly those one component below it; an ephemeral node has no children
 /// and its owner is a session that lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Tree {
     /// By full path, so that a parent comes before its children.
     pub(super) nodes: BTreeMap<Box<str>, Znode>,
@@ -29,7 +30,22 @@ pub struct Tree {
     /// The paths of containers and of nodes with a time to live.
     fleeting: BTreeSet<Box<str>>,
     bytes: usize,
+    /// While it is written out as it was.
+    pub(super) frozen: Option<Box<Frozen>>,
 }
+
+/// Two trees are equal if nobody can tell them apart, whichever of them is being written out.
+impl PartialEq for Tree {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |tree: &Self| (tree.last_zxid, tree.attachments, tree.bytes);
+        of(self) == of(other)
+            && self.nodes == other.nodes
+            && self.sessions == other.sessions
+            && self.fleeting == other.fleeting
+    }
+}
+
+impl Eq for Tree {}
 
 /// How to take one operation back.
 pub(super) enum Undo {
@@ -82,7 +98,7 @@ impl Tree {
     /// No node and no session at all: what decoding starts from.
     pub(super) fn bare(last_zxid: Zxid, attachments: i64) -> Self {
         let (nodes, sessions, fleeting) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { nodes, sessions, last_zxid, attachments, fleeting, bytes: 0 }
+        Self { nodes, sessions, last_zxid, attachments, fleeting, bytes: 0, frozen: None }
     }
 
     /// A node's data and stat, if it exists.
@@ -214,6 +230,9 @@ impl Tree {
             return Err(Error::NoChildrenForEphemerals);
         }
 
+        self.keep(parent_path);
+        self.keep(&created);
+        let parent = self.nodes.get_mut(parent_path).ok_or(Error::NoNode)?;
         let parent_pzxid = parent.pzxid;
         parent.pzxid = change.zxid;
         parent.creates = parent.creates.wrapping_add(1);
@@ -243,6 +262,7 @@ impl Tree {
         change: &mut Change<'_>,
     ) -> Result<(Stat, Undo), Error> {
         self.check(path, version, acl::WRITE, change.shown)?;
+        self.keep(path);
         let node = self.nodes.get_mut(path).ok_or(Error::NoNode)?;
         change.note(path, ChangeKind::DataChanged, node.acl.clone(), AccessList::default());
         self.bytes += data.as_ref().map_or(0, |data| data.len());
@@ -280,6 +300,8 @@ impl Tree {
     }
 
     fn take_away(&mut self, path: &str, change: &mut Change<'_>) -> Result<Undo, Error> {
+        self.keep(path);
+        path::split(path).into_iter().for_each(|(parent, _)| self.keep(parent));
         let node = self.remove(path).ok_or(Error::NoNode)?;
         let parent = self.parent_mut(path).ok_or(Error::NoNode)?;
         let parent_pzxid = std::mem::replace(&mut parent.pzxid, change.zxid);
@@ -309,10 +331,12 @@ impl Tree {
         change: &Change<'_>,
     ) -> Result<(Stat, Undo), Error> {
         self.check(path, ANY_VERSION, acl::ADMIN, change.shown)?;
-        let node = self.nodes.get_mut(path).ok_or(Error::NoNode)?;
+        let node = self.node(path)?;
         if version != ANY_VERSION && version != node.aversion {
             return Err(Error::BadVersion);
         }
+        self.keep(path);
+        let node = self.nodes.get_mut(path).ok_or(Error::NoNode)?;
         self.bytes += acl.bytes();
         self.bytes -= node.acl.bytes();
         let acl = std::mem::replace(&mut node.acl, acl);

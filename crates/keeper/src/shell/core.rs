@@ -58,6 +58,8 @@ pub(super) struct Core {
     tenure: Option<(VoterId, u64)>,
     /// Those who get this voter's snapshot.
     lagging: BTreeMap<VoterId, Progress>,
+    /// Tools that wait for a snapshot.
+    snapshot_wanted: Vec<oneshot::Sender<tool::Answer>>,
     deadlines: Deadlines,
     next_look: Duration,
     next_sweep: Duration,
@@ -132,6 +134,7 @@ impl Core {
             number,
             tenure: None,
             lagging: BTreeMap::new(),
+            snapshot_wanted: Vec::new(),
             deadlines: Deadlines::default(),
             next_look: Duration::ZERO,
             next_sweep: Duration::ZERO,
@@ -246,7 +249,7 @@ impl Core {
             self.send_snapshot(now, voter, letters)?;
         }
         if self.storage.is_snapshot_due(round.limits.log_bytes) {
-            self.compact(round)?;
+            self.begin_snapshot(round)?;
         }
         self.note_contacts(round, has_called);
         Ok(())
@@ -259,12 +262,34 @@ impl Core {
         }
     }
 
-    /// Puts the tree into a snapshot, and begins the log anew.
-    fn compact(&mut self, round: &Round<'_>) -> io::Result<()> {
+    /// Begins to put the tree into a snapshot.
+    fn begin_snapshot(&mut self, round: &Round<'_>) -> io::Result<()> {
+        round.served.change(|tree, _| self.storage.begin_snapshot(tree))
+    }
+
+    /// Whether there is work that is done between rounds, a bit at a time.
+    pub(super) fn is_working(&self) -> bool {
+        self.stopped.is_none() && self.storage.is_working()
+    }
+
+    /// Does some of that work. Blocks on the disk.
+    pub(super) fn work(&mut self, served: &Served) {
         let member = &self.member;
-        let last = self.storage.compact(&round.served.tree(), |last| member.entries_behind(last));
-        self.member.note_snapshot(last?);
-        Ok(())
+        let mut part = |part: &mut Vec<u8>| served.write_out(part);
+        match self.storage.work(&mut part, |last| member.entries_behind(last)) {
+            Ok(None) => {}
+            Ok(Some(last)) => {
+                self.member.note_snapshot(last);
+                for waiting in self.snapshot_wanted.drain(..) {
+                    // A tool that has gone need not know.
+                    let _ = waiting.send(Ok(None));
+                }
+            }
+            Err(error) => {
+                self.stop(&error);
+                served.drop_all();
+            }
+        }
     }
 
     /// Those who wait for a leader that is none any more will never learn what became of it.
@@ -472,6 +497,7 @@ impl Core {
             match self.storage.install(last, |last| member.entries_behind(last))? {
                 Some((tree, membership)) => {
                     round.served.change(|served, _| *served = tree);
+                    self.snapshot_wanted.clear();
                     // Nobody can tell them what changed.
                     round.served.drop_all();
                     self.member.install(round.now, (from, term), last, &membership);

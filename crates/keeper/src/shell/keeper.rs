@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ottla_runtime::{Clock, World, time};
+use ottla_runtime::{Clock, World, task, time};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -282,6 +282,8 @@ impl Keeper {
             let deadline = self.step();
             let wait = deadline.saturating_sub(self.clock.elapsed());
             let _ = time::timeout(wait, self.came.notified()).await;
+            // What comes in, and what is to leave, has its turn between two steps of long work.
+            task::yield_now().await;
         }
     }
 
@@ -305,7 +307,7 @@ impl Keeper {
             let inputs = std::mem::take(&mut *self.inputs.lock());
             let now = self.clock.elapsed();
             if inputs.is_empty() && now < core.deadline() {
-                return core.deadline();
+                break;
             }
             let round = Round {
                 now,
@@ -319,6 +321,10 @@ impl Keeper {
                 self.peers.send(to, &letter);
             }
         }
+        if core.is_working() {
+            core.work(&self.served);
+        }
+        if core.is_working() { Duration::ZERO } else { core.deadline() }
     }
 
     /// How this voter introduces itself.

@@ -103,6 +103,11 @@ impl Log {
         })
     }
 
+    /// The same log, whose file was renamed.
+    pub(super) fn at(self, path: &Path) -> Self {
+        Self { path: path.to_owned(), ..self }
+    }
+
     /// The id of the last entry.
     pub(super) fn last(&self) -> LogId {
         self.last

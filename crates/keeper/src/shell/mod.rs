@@ -4,7 +4,7 @@
 //! through the log), and the one handle to the tree. Must not know: what the znodes mean.
 //!
 //! The directory holds `log`, `hard-state`, `snapshot` and `.lock`; while a snapshot comes from
-//! another voter, `snapshot.incoming`; without a broker, `directory-id`. Each file begins with a line
+//! another voter, `snapshot.incoming`; while one is written, `snapshot.new` and `log.new`; without a broker, `directory-id`. Each file begins with a line
 //! that names its kind and version; each carries CRC-32C checksums over its content. A file that is
 //! missing or damaged is an error that names it: nothing is guessed.
 
@@ -21,6 +21,7 @@ mod snapshot;
 mod storage;
 pub mod tend;
 pub mod tool;
+mod writing;
 
 use std::fmt;
 use std::io;

@@ -7,6 +7,10 @@
 //! body
 //! ```
 
+use std::io::{self, IoSlice};
+
+use ottla_runtime::File;
+
 /// Puts `body` behind `line` and its checksum.
 pub(super) fn seal(line: &str, body: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(line.len() + 12 + body.len());
@@ -15,6 +19,40 @@ pub(super) fn seal(line: &str, body: &[u8]) -> Vec<u8> {
     sealed.extend_from_slice(&crc_fast::crc32_iscsi(body).to_be_bytes());
     sealed.extend_from_slice(body);
     sealed
+}
+
+/// Content that is put together bit by bit in a file.
+pub(super) struct Seal {
+    line: &'static str,
+    digest: crc_fast::Digest,
+    bytes: u64,
+}
+
+impl Seal {
+    /// A body without bytes so far.
+    pub(super) fn new(line: &'static str) -> Self {
+        let digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+        Self { line, digest, bytes: 0 }
+    }
+
+    /// Writes the next bytes of the body, and has the disk begin with them.
+    pub(super) fn append(&mut self, file: &dyn File, bytes: &[u8]) -> io::Result<()> {
+        let at = body_start(self.line) as u64 + self.bytes;
+        file.write_at(&[IoSlice::new(bytes)], at)?;
+        file.start_writeback(at..at + bytes.len() as u64);
+        self.digest.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Writes what stands before the body, and tells the size of the file.
+    pub(super) fn finish(&self, file: &dyn File) -> io::Result<u64> {
+        let mut head = self.line.as_bytes().to_vec();
+        head.extend_from_slice(&self.bytes.to_be_bytes());
+        head.extend_from_slice(&(self.digest.finalize() as u32).to_be_bytes());
+        file.write_at(&[IoSlice::new(&head)], 0)?;
+        Ok(head.len() as u64 + self.bytes)
+    }
 }
 
 /// Where the body begins behind `line`.

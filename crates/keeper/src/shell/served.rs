@@ -10,6 +10,9 @@ use crate::machine::{Caller, Event, Identity, NodeChange, Told, Tree, Watcher, W
 /// Events that may wait for a client to take them. A client that does not is dropped.
 const EVENTS_MAX: usize = 10_000;
 
+/// How much of a frozen tree is written out at once.
+const PART_BYTES: usize = 1 << 20;
+
 /// The tree of a voter, and its clients.
 ///
 /// Lock order: tree, then clients. Who reads the tree sets watches before letting it go, and what
@@ -48,6 +51,15 @@ impl Served {
     pub(super) fn watch<T>(&self, look: impl FnOnce(&Tree, &mut Watches) -> T) -> T {
         let tree = self.tree.read();
         look(&tree, &mut self.clients.lock().watches)
+    }
+
+    /// Appends the next part of the frozen tree; tells whether there was one. Who reads the tree does not
+    /// wait for more than the note of it.
+    pub(super) fn write_out(&self, part: &mut Vec<u8>) -> bool {
+        let written = self.tree.read().thaw_part(PART_BYTES, part);
+        let is_some = written.is_some();
+        self.tree.write().note_written(written);
+        is_some
     }
 
     /// Changes the tree; clients are told of what `change` appends.

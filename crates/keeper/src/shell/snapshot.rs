@@ -6,14 +6,14 @@
 use std::path::Path;
 
 use ottla_runtime::Disk;
-use ottla_runtime::disk::{read_file, replace_file};
+use ottla_runtime::disk::read_file;
 
 use super::OpenError;
-use super::sealed::{seal, unseal};
+use super::sealed::unseal;
 use crate::machine::quorum::{LogId, Membership, decode_log_id, encode_log_id};
-use crate::machine::{Corrupt, Decoder, Tree, decode_tree, encode_tree};
+use crate::machine::{Corrupt, Decoder, Tree, decode_tree};
 
-const LINE: &str = "ottla-keeper-snapshot 3\n";
+pub(super) const LINE: &str = "ottla-keeper-snapshot 3\n";
 
 /// What a snapshot holds.
 #[derive(Debug)]
@@ -48,22 +48,8 @@ pub(super) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Snapshot>, Ope
     decode().map(Some).map_err(|error| corrupt((0, error.what)))
 }
 
-/// Replaces the file and tells its size; durable when it returns.
-///
-/// The whole content is put together in memory first: as many bytes as the tree itself takes.
-pub(super) fn write(
-    disk: &dyn Disk,
-    path: &Path,
-    last: LogId,
-    membership: &Membership,
-    tree: &Tree,
-) -> std::io::Result<u64> {
-    let mut body = Vec::new();
-    encode_log_id(last, &mut body);
-    membership.encode(&mut body);
-    encode_tree(tree, &mut body);
-    let sealed = seal(LINE, &body);
-    drop(body);
-    replace_file(disk, path, &sealed)?;
-    Ok(sealed.len() as u64)
+/// Appends what stands before the tree.
+pub(super) fn encode_head(last: LogId, membership: &Membership, out: &mut Vec<u8>) {
+    encode_log_id(last, out);
+    membership.encode(out);
 }

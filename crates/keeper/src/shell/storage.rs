@@ -11,6 +11,7 @@ use super::OpenError;
 use super::hard_state;
 use super::log::Log;
 use super::snapshot;
+use super::writing::{Step, Writing};
 use crate::machine::quorum::{
     Appended, Batch, Entry, HardState, LogId, Membership, Payload, Peer, Remembered, Voter,
 };
@@ -30,6 +31,7 @@ pub(super) struct Storage {
     /// The size of the snapshot; 0 where there is none.
     snapshot_bytes: u64,
     incoming: Option<Incoming>,
+    writing: Option<Writing>,
     _lock: Box<dyn DirLock>,
 }
 
@@ -57,6 +59,8 @@ struct Paths {
     hard_state: PathBuf,
     snapshot: PathBuf,
     incoming: PathBuf,
+    snapshot_new: PathBuf,
+    log_new: PathBuf,
 }
 
 impl Storage {
@@ -131,7 +135,11 @@ impl Storage {
         if let Some(state) = hard_state {
             hard_state::write(&*self.disk, &self.paths.hard_state, state)?;
         }
-        append.map_or(Ok(()), |append| self.log.append(append, self.applied.index))
+        let Some(append) = append else { return Ok(()) };
+        if let Some(writing) = &mut self.writing {
+            writing.note_append(append.after);
+        }
+        self.log.append(append, self.applied.index)
     }
 
     /// Applies a committed entry to the tree, tells what became of whose proposal, and appends what
@@ -158,20 +166,44 @@ impl Storage {
         self.log.bytes() > log_bytes.max(self.snapshot_bytes)
     }
 
-    /// Puts the tree into a snapshot and starts the log anew with the entries that `behind` tells to
-    /// follow. A crash in between leaves a snapshot that holds some or all entries of the log, which
-    /// recovery skips. Returns the last entry that the snapshot holds.
-    pub(super) fn compact(
+    /// Begins to put the tree into a snapshot, if that is not under way. [`Storage::work`] goes on.
+    pub(super) fn begin_snapshot(&mut self, tree: &mut Tree) -> io::Result<()> {
+        if self.writing.is_none() {
+            let (path, last) = (&self.paths.snapshot_new, self.applied);
+            self.writing = Some(Writing::begin(&*self.disk, path, last, &self.membership, tree)?);
+        }
+        Ok(())
+    }
+
+    /// Whether a snapshot is being written, or the log that follows on it.
+    pub(super) fn is_working(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// Goes on with that for a few milliseconds. `part` gives the next bytes of the frozen tree, as long
+    /// as there are any; `behind` tells the entries of the log behind one of them. Returns the last entry
+    /// that the snapshot holds when all is done.
+    pub(super) fn work(
         &mut self,
-        tree: &Tree,
+        part: &mut dyn FnMut(&mut Vec<u8>) -> bool,
         behind: impl FnOnce(LogId) -> Vec<Entry>,
-    ) -> io::Result<LogId> {
-        let last = self.applied;
-        self.snapshot_bytes =
-            snapshot::write(&*self.disk, &self.paths.snapshot, last, &self.membership, tree)?;
-        self.snapshot = last;
-        self.log.begin_behind(last, behind(last))?;
-        Ok(last)
+    ) -> io::Result<Option<LogId>> {
+        let Some(writing) = &mut self.writing else { return Ok(None) };
+        let Paths { dir, log, snapshot, snapshot_new, log_new, .. } = &self.paths;
+        match writing.step(&self.disk, (snapshot_new, snapshot, log_new), part, behind)? {
+            Step::More => Ok(None),
+            Step::Snapshot(bytes) => {
+                (self.snapshot, self.snapshot_bytes) = (writing.last, bytes);
+                Ok(None)
+            }
+            Step::Log(new) => {
+                self.disk.rename(log_new, log)?;
+                self.disk.sync_dir(dir)?;
+                self.log = new.at(log);
+                self.writing = None;
+                Ok(Some(self.snapshot))
+            }
+        }
     }
 
     /// The last entry that the snapshot holds.
@@ -226,6 +258,8 @@ impl Storage {
         behind: impl FnOnce(LogId) -> Vec<Entry>,
     ) -> io::Result<Option<(Tree, Membership)>> {
         let Some(incoming) = self.incoming.take() else { return Ok(None) };
+        // It is of a tree and a log that are no more.
+        self.writing = None;
         incoming.file.sync_data()?;
         let snapshot = match snapshot::read(&*self.disk, &self.paths.incoming) {
             Ok(Some(snapshot)) if snapshot.last == last => snapshot,
@@ -249,6 +283,8 @@ impl Paths {
             hard_state: dir.join("hard-state"),
             snapshot: dir.join("snapshot"),
             incoming: dir.join("snapshot.incoming"),
+            snapshot_new: dir.join("snapshot.new"),
+            log_new: dir.join("log.new"),
         }
     }
 }
@@ -305,6 +341,7 @@ fn recover(disk: Arc<dyn Disk>, paths: Paths, lock: Box<dyn DirLock>) -> Result<
         snapshot,
         snapshot_bytes,
         incoming: None,
+        writing: None,
         paths,
         _lock: lock,
     };

@@ -3,6 +3,7 @@
 mod codec;
 mod crash;
 mod files;
+mod frozen;
 mod linear;
 mod members;
 mod model;
@@ -64,7 +65,7 @@ fn propose_all(
 ) -> Result<Vec<Outcome>, ProposeError> {
     let command = |request| Command::new(caller, request);
     let mut proposed = keeper.propose(requests.into_iter().map(command).collect())?;
-    keeper.step();
+    while keeper.step().is_zero() {}
     proposed.now().expect("a keeper that is alone answers at once")
 }
 

@@ -47,6 +47,18 @@ pub struct Entry {
     pub payload: Payload,
 }
 
+impl Entry {
+    /// About how many bytes it takes in a log.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const HEAD: usize = 32;
+        match &self.payload {
+            Payload::Normal(batch) => HEAD + batch.proposals.len(),
+            Payload::Blank | Payload::Membership(_) => HEAD,
+        }
+    }
+}
+
 /// What an entry is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {

@@ -23,8 +23,9 @@ impl Core {
             Ask::Found(membership) => self.found(round, &membership)?.map(|()| None),
             Ask::Change(change) => self.change(round, &change).map(|()| None),
             Ask::Snapshot => {
-                self.compact(round)?;
-                Ok(None)
+                self.begin_snapshot(round)?;
+                self.snapshot_wanted.push(answer);
+                return Ok(());
             }
             Ask::HandOver => match self.member.hand_over(round.now) {
                 Some(_) => Ok(None),
