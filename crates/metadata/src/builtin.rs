@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use crate::changes::{Changes, Inbox};
+use crate::session_file::SessionFile;
 use crate::state::State;
 use crate::tree::{
     Call, Error, Failure, Multi, MultiResult, Node, SessionId, SessionState, Tree, TreeError, Watch,
@@ -28,6 +29,7 @@ const RETRY: Duration = Duration::from_millis(200);
 pub struct BuiltIn {
     keeper: Arc<Keeper>,
     password: Password,
+    file: Option<SessionFile>,
     spawner: Spawner,
     state: Arc<State>,
     current: Mutex<Current>,
@@ -49,22 +51,20 @@ impl fmt::Debug for BuiltIn {
 
 impl BuiltIn {
     /// Opens a session, and keeps it alive from the runtime that this is called on; `password` is one
-    /// that nobody else can know.
-    pub async fn connect(keeper: Arc<Keeper>, password: Password) -> Result<Self, TreeError> {
+    /// that nobody else can know. The session that `file` tells of, which a crash has left behind, is
+    /// ended before, and the new one kept there.
+    pub async fn connect(
+        keeper: Arc<Keeper>,
+        password: Password,
+        file: Option<SessionFile>,
+    ) -> Result<Self, TreeError> {
         let spawner = Spawner::current();
-        let caller = open_session(&keeper, password).await?;
+        end_former(&keeper, file.as_ref()).await?;
+        let caller = open_session(&keeper, password, file.as_ref()).await?;
         let state = Arc::new(State::of(caller.session));
         let current = Mutex::new(Current::new(&keeper, caller, &spawner, &state));
-        Ok(Self { keeper, password, spawner, state, current, renewing: Default::default() })
-    }
-
-    /// Ends all sessions that there are, and with them their ephemeral nodes: those of a keeper that
-    /// serves its own process alone did not outlive that process.
-    pub async fn end_former_sessions(keeper: &Keeper) -> Result<(), TreeError> {
-        let former: Vec<Caller> = keeper.read(|tree| tree.sessions().collect());
-        let end = |caller| Command::new(caller, Request::CloseSession);
-        keeper.propose(former.into_iter().map(end).collect())?.await?;
-        Ok(())
+        let renewing = Default::default();
+        Ok(Self { keeper, password, file, spawner, state, current, renewing })
     }
 
     fn caller(&self) -> Caller {
@@ -72,12 +72,33 @@ impl BuiltIn {
     }
 }
 
-async fn open_session(keeper: &Keeper, password: Password) -> Result<Caller, TreeError> {
+async fn open_session(
+    keeper: &Keeper,
+    password: Password,
+    file: Option<&SessionFile>,
+) -> Result<Caller, TreeError> {
     let request = Request::OpenSession { timeout_ms: TIMEOUT_MS, password };
     match propose(keeper, Caller::default(), request).await?.result? {
-        Reply::SessionOpened(caller) => Ok(caller),
+        Reply::SessionOpened(caller) => {
+            // Before any ephemeral node is made.
+            file.map_or(Ok(()), |file| file.write(caller.session, &password))?;
+            Ok(caller)
+        }
         reply => Err(TreeError::Unavailable { reason: format!("{reply:?}").into() }),
     }
+}
+
+/// Ends the session that the file tells of, if it has not ended by itself.
+async fn end_former(keeper: &Keeper, file: Option<&SessionFile>) -> Result<(), TreeError> {
+    let former = file.map_or(Ok(None), SessionFile::read)?;
+    let Some((session, password)) = former else { return Ok(()) };
+    let caller = Caller { session, attachment: 0 };
+    let attached = propose(keeper, caller, Request::Attach { password }).await?;
+    if let Ok(Reply::Attached { attachment, .. }) = attached.result {
+        let caller = Caller { attachment, ..caller };
+        propose(keeper, caller, Request::CloseSession).await?.result?;
+    }
+    Ok(())
 }
 
 impl Current {
@@ -214,7 +235,7 @@ impl Tree for BuiltIn {
         Box::pin(async move {
             let _alone = self.renewing.lock().await;
             if is_over(&self.keeper, self.caller()) {
-                let caller = open_session(&self.keeper, self.password).await?;
+                let caller = open_session(&self.keeper, self.password, self.file.as_ref()).await?;
                 self.state.renew(caller.session);
                 *self.current.lock() =
                     Current::new(&self.keeper, caller, &self.spawner, &self.state);
@@ -226,7 +247,7 @@ impl Tree for BuiltIn {
     fn close(&self) -> Call<'_, ()> {
         Box::pin(async move {
             propose(&self.keeper, self.caller(), Request::CloseSession).await?.result?;
-            Ok(())
+            self.file.as_ref().map_or(Ok(()), SessionFile::remove)
         })
     }
 

@@ -11,6 +11,7 @@ pub mod admin;
 mod builtin;
 mod changes;
 mod cluster;
+mod session_file;
 mod shared_map;
 mod state;
 pub mod tree;
@@ -19,5 +20,6 @@ mod zookeeper;
 
 pub use builtin::BuiltIn;
 pub use cluster::{Broker, ClusterMetadata, Config, Partition, Topic};
+pub use session_file::SessionFile;
 pub use tree::{Tree, TreeError};
 pub use zookeeper::{ConnectError, ConnectString, ZooKeeper, ZooKeeperOptions};

@@ -11,6 +11,7 @@ mod call;
 mod cleaning;
 mod cluster;
 pub mod config;
+mod coordination;
 mod dispatch;
 mod fetch;
 mod flushing;

@@ -13,28 +13,25 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use ottla_keeper::{
-    DirectoryId, Keeper, Limits, Membership, OpenError, Options, Password, Peer, QuorumId, Timing,
-    Voter, VoterId,
-};
+use ottla_keeper::OpenError;
 use ottla_log::{DirectoryError, LogDirectory, LogManager, OpenOptions, TopicPartition};
 use ottla_metadata::admin::{
     self, AdminError, Controller, Election, RegisterError, create_top_level_paths,
     get_or_create_cluster_id, register_broker,
 };
 use ottla_metadata::znodes::{BrokerRegistration, Endpoint, SecurityProtocol};
-use ottla_metadata::{Broker, BuiltIn, ClusterMetadata, Topic, Tree, TreeError};
+use ottla_metadata::{Broker, ClusterMetadata, Topic, Tree, TreeError};
 use ottla_record::Uuid;
 use ottla_replication::Partitions;
 use ottla_runtime::net::{ListenOptions, Listener as Socket};
 use ottla_runtime::task::Worker;
 use ottla_runtime::{BufferPool, Spawner, Task, World, process, task};
-use tracing::warn;
 
 use crate::authorize::Authorizer;
 use crate::cleaning;
 use crate::cluster::{ChangeError, Cluster, Parts, log_config};
 use crate::config::{self, BrokerConfig};
+use crate::coordination::Coordination;
 use crate::dispatch::Services;
 use crate::fetch::SessionCache;
 use crate::flushing;
@@ -45,16 +42,11 @@ use crate::network::{Acceptor, Admission, ConnectionSettings, FrameBudget};
 use crate::producer_ids::ProducerIds;
 use crate::topics::OFFSETS_TOPIC;
 
-/// The keeper's directory in the first log directory. Kafka passes over directories of this topic,
-/// and its own KRaft log would have the number 0.
-const KEEPER_DIR: &str = "__cluster_metadata-1";
-
 /// A node that serves.
 pub struct Node {
     services: Arc<Services>,
     logs: Arc<LogManager>,
-    tree: Arc<BuiltIn>,
-    driver: Task<()>,
+    coordination: Coordination,
     listening: Vec<Listening>,
     acceptors: Vec<Task<()>>,
     housekeeping: Vec<Task<()>>,
@@ -167,10 +159,9 @@ impl Node {
         let failure = directories[0].failure().map(str::to_owned);
         check_first(&config, failure)?;
         let keeper_worker = Worker::start("ottla-keeper").map_err(StartError::Thread)?;
-        let keeper = open_keeper(&world, &config, &directories[0])?;
-        let driver = keeper_worker.spawner().spawn(keeper.clone().drive());
-        let built_in = Arc::new(open_session(&world, keeper).await?);
-        let tree: Arc<dyn Tree> = built_in.clone();
+        let coordination =
+            Coordination::start(&world, &config, &directories[0], &keeper_worker).await?;
+        let tree: Arc<dyn Tree> = coordination.tree.clone();
 
         create_top_level_paths(&*tree).await?;
         let new_id = Uuid::from_random(world.random.bytes16());
@@ -223,8 +214,7 @@ impl Node {
         housekeeping.push(Spawner::current().spawn(checkpoints));
         housekeeping.push(Spawner::current().spawn(groups.drive()));
         housekeeping.extend(cleaning::start(&services));
-        let tree = built_in;
-        Ok(Self { services, logs, tree, driver, listening, acceptors, housekeeping, workers })
+        Ok(Self { services, logs, coordination, listening, acceptors, housekeeping, workers })
     }
 
     /// Where the node listens.
@@ -247,13 +237,10 @@ impl Node {
 
     /// Stops: ends connections, closes logs, marks the directories as clean.
     pub async fn stop(self) -> Result<(), DirectoryError> {
-        let Self { services, logs, tree, driver, acceptors, housekeeping, workers, .. } = self;
+        let Self { services, logs, coordination, acceptors, housekeeping, workers, .. } = self;
         drop((acceptors, housekeeping));
         services.groups.groups().shut_down();
-        if let Err(error) = tree.close().await {
-            warn!(%error, "could not end the session with the keeper");
-        }
-        drop((tree, driver));
+        coordination.stop().await;
         let closed = task::blocking("ottla-stop", move || {
             // Threads end, and with them connections: nothing is appended from here on.
             drop(workers);
@@ -271,28 +258,6 @@ impl Node {
 fn check_first(config: &BrokerConfig, failure: Option<String>) -> Result<(), StartError> {
     let dir = config.log_dirs[0].clone();
     failure.map_or(Ok(()), |reason| Err(StartError::FirstDirectory { dir, reason }))
-}
-
-fn open_keeper(
-    world: &World,
-    config: &BrokerConfig,
-    directory: &LogDirectory,
-) -> Result<Arc<Keeper>, StartError> {
-    let dir = directory.path().join(KEEPER_DIR);
-    // Broker ids are not negative.
-    let id = VoterId::from(config.id.0.unsigned_abs());
-    // The caller saw that it is not offline.
-    let voter = Voter { id, directory: DirectoryId(directory.id().unwrap_or(Uuid::ZERO).0) };
-    let own = Peer { voter, address: String::new() };
-    let founding = Some(Membership::of(QuorumId(world.random.bytes16()), [own.clone()]));
-    let (limits, timing) = (Limits::default(), Timing::default());
-    let options = Options { dir, own, founding, limits, timing };
-    Keeper::open(world, &options).map(Arc::new).map_err(StartError::Keeper)
-}
-
-async fn open_session(world: &World, keeper: Arc<Keeper>) -> Result<BuiltIn, TreeError> {
-    BuiltIn::end_former_sessions(&keeper).await?;
-    BuiltIn::connect(keeper, Password(world.random.bytes16())).await
 }
 
 async fn open_logs(

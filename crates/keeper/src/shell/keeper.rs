@@ -263,6 +263,12 @@ impl Keeper {
         self.core.lock().status(self.clock.elapsed())
     }
 
+    /// Why it does nothing any more, if so.
+    #[must_use]
+    pub fn failure(&self) -> Option<Arc<str>> {
+        self.core.lock().stopped().cloned()
+    }
+
     /// Whether its directory belongs to no quorum yet.
     #[must_use]
     pub fn is_waiting(&self) -> bool {

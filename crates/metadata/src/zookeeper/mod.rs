@@ -5,7 +5,6 @@
 
 mod acl;
 mod address;
-mod identity;
 mod judgement;
 mod jute;
 mod link;
@@ -35,6 +34,7 @@ use self::servers::Servers;
 use self::session::{Job, Request, Session, Shared, expired};
 use self::watches::WatcherId;
 use crate::changes::{Changes, Inbox};
+use crate::session_file::SessionFile;
 use crate::state::State;
 use crate::tree::{
     Call, Error, Failure, Multi, MultiResult, Node, Op, SessionId, SessionState, Tree, TreeError,
@@ -143,10 +143,9 @@ impl ZooKeeper {
     /// Begins a session in the place of the former one, which is over.
     async fn begin(&self) -> Result<(), TreeError> {
         let (granted, jobs) = self.try_begin().await?;
-        // Before any ephemeral node is made. It blocks for one flush, once in a session.
-        if let Some(file) = &self.options.session_file {
-            identity::write(&*self.shared.world.disk, file, granted.session, &granted.password)
-                .map_err(|error| self.file_error(&error))?;
+        // Before any ephemeral node is made.
+        if let Some(file) = self.session_file() {
+            file.write(granted.session, &granted.password)?;
         }
         *self.jobs.lock() = jobs;
         Ok(())
@@ -168,11 +167,8 @@ impl ZooKeeper {
 
     /// Ends the session that the file tells of.
     async fn end_former(&self) -> Result<(), TreeError> {
-        let Some(file) = &self.options.session_file else { return Ok(()) };
-        let former = identity::read(&*self.shared.world.disk, file);
-        let Some((session, password)) = former.map_err(|error| self.file_error(&error))? else {
-            return Ok(());
-        };
+        let Some(file) = self.session_file() else { return Ok(()) };
+        let Some((session, password)) = file.read()? else { return Ok(()) };
         let (link, granted) = match self.try_link(session, password).await {
             Ok(linked) => linked,
             // It has ended by itself, or was of another ensemble.
@@ -257,9 +253,9 @@ impl ZooKeeper {
         unavailable(&format!("ZooKeeper at {} (zookeeper.connect): {reason}", servers.join(",")))
     }
 
-    fn file_error(&self, error: &io::Error) -> TreeError {
-        let file = self.options.session_file.as_deref().unwrap_or("".as_ref());
-        unavailable(&format!("the file of the session, {}: {error}", file.display()))
+    fn session_file(&self) -> Option<SessionFile> {
+        let path = self.options.session_file.clone()?;
+        Some(SessionFile::new(Arc::clone(&self.shared.world.disk), path))
     }
 
     /// Asks one thing of a session that is beginning.
@@ -435,11 +431,7 @@ impl Tree for ZooKeeper {
         let pending = self.start(vec![Ask::Close]).pop();
         Box::pin(async move {
             self.wait(pending.ok_or_else(expired)?).await?;
-            match &self.options.session_file {
-                Some(file) => identity::remove(&*self.shared.world.disk, file)
-                    .map_err(|error| self.file_error(&error)),
-                None => Ok(()),
-            }
+            self.session_file().map_or(Ok(()), |file| file.remove())
         })
     }
 

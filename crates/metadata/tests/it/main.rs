@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use ottla_fake::{Crash, FakeDisk, FakeNetwork, FakeRandom};
 use ottla_keeper::{
-    DirectoryId, Keeper, Limits, Membership, Options, Password, Peer, QuorumId, Timing, Voter,
+    Caller, Command, DirectoryId, Keeper, Limits, Membership, Options, Password, Peer, QuorumId,
+    Request, Timing, Voter,
 };
 use ottla_metadata::admin::{self, Controller, Election};
 use ottla_metadata::znodes::{BrokerRegistration, Endpoint, SecurityProtocol};
@@ -66,7 +67,7 @@ impl Node {
         let options = Options { dir, own, founding, limits, timing };
         let keeper = Arc::new(Keeper::open(&world, &options).unwrap());
         let driver = Spawner::current().spawn(keeper.clone().drive());
-        BuiltIn::end_former_sessions(&keeper).await.unwrap();
+        end_sessions(&keeper).await;
         let tree = session(&keeper).await;
         Self { disk, keeper, tree, _driver: driver }
     }
@@ -115,7 +116,7 @@ impl Node {
 
 /// A new session with a keeper.
 async fn session(keeper: &Arc<Keeper>) -> Arc<dyn Tree> {
-    Arc::new(BuiltIn::connect(keeper.clone(), Password([1; 16])).await.unwrap())
+    Arc::new(BuiltIn::connect(keeper.clone(), Password([1; 16]), None).await.unwrap())
 }
 
 fn registration() -> BrokerRegistration {
@@ -135,4 +136,11 @@ fn registration() -> BrokerRegistration {
 
 fn run(test: impl Future<Output = ()>) {
     ottla_runtime::task::block_on(test).unwrap();
+}
+
+/// Ends all sessions that there are, as if all clients had been silent for too long.
+async fn end_sessions(keeper: &Keeper) {
+    let sessions: Vec<Caller> = keeper.read(|tree| tree.sessions().collect());
+    let end = |caller| Command::new(caller, Request::CloseSession);
+    keeper.propose(sessions.into_iter().map(end).collect()).unwrap().await.unwrap();
 }

@@ -8,7 +8,7 @@ use ottla_metadata::znodes::TOP_LEVEL;
 use ottla_record::{BrokerId, Uuid};
 
 use super::topics::new_topic;
-use super::{BuiltIn, ME, NOW_MS, Node, registration, run, session};
+use super::{ME, NOW_MS, Node, registration, run, session};
 
 #[test]
 fn a_start_makes_what_is_missing_and_keeps_what_is_there() {
@@ -100,7 +100,7 @@ fn an_expired_session_is_told_and_nothing_is_tried_for_ever() {
     run(async {
         let node = Node::started().await;
         let controller = node.elected().await;
-        BuiltIn::end_former_sessions(&node.keeper).await.unwrap();
+        super::end_sessions(&node.keeper).await;
         let is_expired = |error: &AdminError| matches!(error, AdminError::Tree(error) if error.is(Error::SessionExpired));
         match controller.create_topic(&new_topic("t", 1), &[ME]).await {
             Err(CreateTopicError::Admin(error)) if is_expired(&error) => {}

@@ -20,7 +20,7 @@ fn the_built_in_keeper_keeps_the_contract() {
             let open: Open = Arc::new(move || {
                 let keeper = Arc::clone(&keeper);
                 Box::pin(async move {
-                    let session = BuiltIn::connect(keeper, Password([1; 16])).await.unwrap();
+                    let session = BuiltIn::connect(keeper, Password([1; 16]), None).await.unwrap();
                     Arc::new(session) as Arc<dyn Tree>
                 })
             });

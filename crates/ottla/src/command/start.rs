@@ -16,11 +16,15 @@ use crate::settings::SettingsArgs;
 pub(crate) struct Start {
     #[command(flatten)]
     settings: SettingsArgs,
+    /// Found no quorum of keepers on a new directory: wait to be taken into one that is there
+    #[arg(long)]
+    join: bool,
 }
 
 impl Start {
     pub(crate) fn run(self) -> Outcome {
-        let (config, warnings) = self.settings.load()?;
+        let (mut config, warnings) = self.settings.load()?;
+        config.keeper.join = self.join;
         for warning in warnings {
             warn!("{warning}");
         }

@@ -44,6 +44,20 @@ keys! {
 }
 
 keys! {
+    /// The built-in keeper, as given.
+    pub struct KeeperKeys {
+        /// Ottla's own: where ZooKeeper's clients reach the keeper of this broker. Port 0 is any free
+        /// port.
+        keeper_listener: String = Key::broker("keeper.listener").default("127.0.0.1:0")
+            .check(Check::NotEmpty);
+        /// Ottla's own: the keepers of the quorum, each with the id of its broker and where it listens
+        /// for the others, this one among them: `id@host:port`, separated by commas. Unset: this
+        /// broker's keeper is alone. Several wait on new directories until `ottla keeper found`.
+        keeper_quorum_voters: Option<String> = Key::broker("keeper.quorum.voters");
+    }
+}
+
+keys! {
     /// Connections and requests.
     pub struct NetworkConfig {
         /// The threads that serve connections, from reading the request to writing the answer.

@@ -3,6 +3,7 @@
 //! Owns: which keys a broker has, what they mean together, the typed result. Must not know: where
 //! the text comes from (the caller hands over [`Sources`]), who uses a value.
 
+mod keeper;
 mod keys;
 mod listeners;
 mod unserved;
@@ -18,7 +19,10 @@ use ottla_config::{
 use ottla_log::BrokerLogDefaults;
 use ottla_record::BrokerId;
 
-pub use keys::{CleanerConfig, GroupConfig, NetworkConfig, NodeKeys, StorageConfig, TopicsConfig};
+pub use keeper::KeeperConfig;
+pub use keys::{
+    CleanerConfig, GroupConfig, KeeperKeys, NetworkConfig, NodeKeys, StorageConfig, TopicsConfig,
+};
 pub use listeners::{Address, Listener, Listeners, SecurityProtocol};
 
 /// The id of a broker that was given none.
@@ -33,6 +37,8 @@ pub struct BrokerConfig {
     pub rack: Option<String>,
     /// Where the broker listens and what it tells its clients.
     pub listeners: Listeners,
+    /// The built-in keeper.
+    pub keeper: KeeperConfig,
     /// The log directories: at least one, each once.
     pub log_dirs: Vec<PathBuf>,
     /// How many connections an address may hold, where `max.connections.per.ip` does not say.
@@ -94,8 +100,12 @@ impl BrokerConfig {
             check_group(group, errors);
         }
         let node = node?;
+        let id = BrokerId(if node.broker_id < 0 { DEFAULT_ID } else { node.broker_id });
+        let keeper = take(KeeperKeys::read(&settings), errors)
+            .and_then(|keys| KeeperConfig::read(&keys, id, &settings, errors));
         Some(Self {
-            id: BrokerId(if node.broker_id < 0 { DEFAULT_ID } else { node.broker_id }),
+            id,
+            keeper: keeper?,
             rack: node.broker_rack,
             listeners: listeners?,
             log_dirs: log_dirs?,
