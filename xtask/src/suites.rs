@@ -40,9 +40,9 @@ pub(crate) struct Suite {
 }
 
 /// What comes before the suites, in seconds on two cores with nothing built yet.
-pub(crate) const BUILD_SHARE_S: u64 = 18 * 60;
+pub(crate) const BUILD_SHARE_S: u64 = 16 * 60;
 /// Fetching the foreign clients, where nothing is there yet.
-pub(crate) const INSTALL_SHARE_S: u64 = 6 * 60;
+pub(crate) const INSTALL_SHARE_S: u64 = 8 * 60;
 
 /// All suites, in the order in which they run.
 pub(crate) const SUITES: [Suite; 17] = [

@@ -149,11 +149,13 @@ impl Contacts {
         Ok(())
     }
 
-    /// Notes that the connection of one who called has ended.
-    pub(super) fn leave(&mut self, id: VoterId, connection: u64) {
-        if self.callers.get(&id).is_some_and(|caller| caller.connection == connection) {
+    /// Notes that the connection of one who called has ended. Returns whether it has no other one.
+    pub(super) fn leave(&mut self, id: VoterId, connection: u64) -> bool {
+        let is_last = self.callers.get(&id).is_some_and(|it| it.connection == connection);
+        if is_last {
             self.callers.remove(&id);
         }
+        is_last
     }
 
     /// Whether letters of this voter count: its id is not that of another directory.

@@ -218,7 +218,9 @@ impl Core {
                 Input::Heard(sessions) => self.hear(now, sessions, letters),
                 Input::Called => has_called = true,
                 Input::Left(voter, connection) => {
-                    round.contacts.lock().leave(voter, connection);
+                    if round.contacts.lock().leave(voter, connection) {
+                        self.member.note_lost(now, voter);
+                    }
                     has_called = true;
                     self.note_disconnected(voter);
                 }

@@ -271,6 +271,31 @@ fn a_keeper_of_another_quorum_is_not_listened_to() {
 }
 
 #[test]
+fn a_leader_that_is_killed_is_replaced_before_its_silence_would_tell() {
+    simulate(async {
+        let mut hosts = Hosts::new();
+        (1..=3).for_each(|id| hosts.start(id));
+        hosts.found(&[1, 2, 3]).await;
+        let mut times = Vec::new();
+        for _ in 0..10 {
+            let leader = tend::leader(&*hosts.outside(), &known(&[1, 2, 3])).await.unwrap();
+            let leader = leader.own.voter.id as u8;
+            let before = time::now();
+            hosts.stop(leader).await;
+            hosts.write(1 + leader % 3, Op::create("/s_", None)).await;
+            hosts.write(1 + leader % 3, Op::delete("/s_", ANY_VERSION)).await;
+            times.push(time::now() - before);
+            hosts.start(leader);
+            time::sleep(Duration::from_secs(2)).await;
+        }
+        times.sort_unstable();
+        // Silence tells after 250 ms at least. Two may ask at the same time once in a while, and wait.
+        assert!(times[5] < Duration::from_millis(200), "{times:?}");
+        assert!(times[9] < Duration::from_secs(1), "{times:?}");
+    });
+}
+
+#[test]
 fn a_leader_that_stops_hands_over() {
     simulate(async {
         let mut hosts = Hosts::new();

@@ -47,7 +47,14 @@ fn command(dir: &Path) -> Command {
 impl Broker {
     /// Starts a broker with its logs in `dir`, and returns when it serves.
     pub(crate) fn start(dir: &Path) -> Self {
-        let mut process = command(dir).spawn().expect("the binary runs");
+        Self::start_with(dir, &[])
+    }
+
+    /// The same with `KEY=VALUE` of its configuration.
+    pub(crate) fn start_with(dir: &Path, keys: &[String]) -> Self {
+        let mut command = command(dir);
+        command.args(keys.iter().flat_map(|key| ["--set", key]));
+        let mut process = command.spawn().expect("the binary runs");
         let mut log = BufReader::new(process.stderr.take().expect("piped"));
         let mut lines = String::new();
         let mut address = None;

@@ -3,6 +3,7 @@
 mod broker;
 #[path = "../../../server/tests/it/client.rs"]
 mod client;
+mod keeper;
 mod kill;
 mod log;
 #[path = "../../../server/tests/it/peer.rs"]

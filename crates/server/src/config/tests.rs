@@ -139,6 +139,26 @@ log.retention.check.interval.ms=300000
 }
 
 #[test]
+fn the_keeper_is_alone_unless_a_quorum_is_named_that_has_this_broker() {
+    let alone = good("");
+    assert_eq!(alone.keeper.listener.to_string(), "127.0.0.1:0");
+    assert_eq!(alone.keeper.own_address(alone.id), None);
+    let text = "broker.id=2\nkeeper.listener=[::1]:2181\nkeeper.quorum.voters=1@a:3881, 2@b:3882";
+    let one_of_two = good(text);
+    assert_eq!(one_of_two.keeper.listener.to_string(), "[::1]:2181");
+    assert_eq!(one_of_two.keeper.own_address(one_of_two.id).unwrap().to_string(), "b:3882");
+    for (text, reason) in [
+        ("keeper.quorum.voters=2@b:3882", "it does not name this broker, 1"),
+        ("keeper.quorum.voters=1@a:3881,1@b:3882", "twice"),
+        ("keeper.quorum.voters=a:3881", "is not of the form ID@HOST:PORT"),
+        ("keeper.listener=2181", "it is not of the form host:port"),
+    ] {
+        let told = errors(text);
+        assert!(told.contains(reason), "{text}: {told}");
+    }
+}
+
+#[test]
 fn what_would_divide_a_cluster_or_drop_protection_is_refused() {
     for text in [
         "process.roles=broker",

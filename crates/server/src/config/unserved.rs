@@ -126,8 +126,8 @@ const UNSERVED: &[Unserved] = &[
     Unserved::ignored("confluent.*", "it is a key of Confluent Server, not of Kafka"),
 ];
 
-const ONE_VOTER: &str = "metadata is kept by this broker itself, in the built-in keeper; it joins \
-    no quorum, so no other voter can be named";
+const ONE_VOTER: &str = "metadata is kept in the built-in keeper, which is no KRaft quorum; its \
+    voters are named in keeper.quorum.voters";
 const NO_PURGATORY: &str = "a request that waits is woken by what it waits for";
 const POLICY: &str = "there is no JVM to load a class into, so the policy would not be enforced";
 

@@ -107,6 +107,19 @@ impl Member {
         Some(next)
     }
 
+    /// The connection from a peer has ended. If that is the leader, it is most likely gone: this voter asks
+    /// the others at once, and those that hear the leader still will refuse.
+    pub fn note_lost(&mut self, now: Duration, id: VoterId) {
+        let is_leader = self.leader.is_some_and(|(leader, _)| leader == id);
+        if is_leader && self.node.role() == Role::Follower {
+            self.leader = None;
+            self.heard.remove(&id);
+            // Not all at the same moment.
+            let soon = now + self.draw.wait(self.timing.heartbeat / 2);
+            self.deadline = self.deadline.min(soon);
+        }
+    }
+
     /// The leader of this term asks to be followed in its office.
     pub(super) fn take_over(&mut self, from: VoterId, term: u64) {
         let is_asked = self.leader.is_some_and(|(leader, _)| leader == from);

@@ -1,0 +1,104 @@
+//! A broker whose keeper is one of three, and the tools of its quorum.
+
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+
+use ottla_runtime::World;
+use ottla_runtime::net::ListenOptions;
+use ottla_runtime::task::block_on;
+
+use crate::broker::{Broker, Scratch};
+
+fn ottla(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ottla"));
+    command.env_clear().stdin(Stdio::null()).args(args);
+    command
+}
+
+/// Runs a tool until it succeeds: those whom it asks may not listen yet.
+fn succeed(args: &[&str]) -> String {
+    for _ in 0..1_000 {
+        let Output { status, stdout, .. } = ottla(args).output().expect("the binary runs");
+        if status.success() {
+            return String::from_utf8(stdout).expect("text");
+        }
+        thread::yield_now();
+    }
+    panic!("{:?}", ottla(args).output())
+}
+
+/// A keeper without a broker; dropping it kills it.
+struct Keeper(Child);
+
+impl Keeper {
+    fn start(id: usize, voters: &str, dir: &Scratch) -> Self {
+        let (id, dir) = (id.to_string(), dir.path().join(id.to_string()));
+        let dir = dir.to_str().expect("a name");
+        let listener = ["--listener", "127.0.0.1:0", "--data-dir", dir];
+        let mut command = ottla(&["keeper", "start", "--id", &id, "--voters", voters]);
+        let child = command.args(listener).stderr(Stdio::null()).spawn();
+        Self(child.expect("the binary runs"))
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A port of the loopback that nobody listens on.
+fn free_port() -> u16 {
+    let network = World::system().network;
+    let options = ListenOptions { backlog: 1, send_buffer: None, receive_buffer: None };
+    let bound = block_on(async {
+        let address = network.resolve("127.0.0.1", 0).expect("an address");
+        network.listen(address, options).expect("a port").local_addr().expect("bound").port()
+    });
+    bound.expect("a runtime")
+}
+
+fn topic(broker: &Broker, args: &[&str]) -> String {
+    let address = broker.address.to_string();
+    succeed(&[&["topic"], args, &["--bootstrap", &address]].concat())
+}
+
+#[test]
+fn a_broker_whose_keeper_is_one_of_three_outlives_its_own_crash_and_theirs() {
+    let scratch = Scratch::new("keeper");
+    let addresses: Vec<_> = (0..3).map(|_| format!("127.0.0.1:{}", free_port())).collect();
+    let voters: Vec<_> = (1..).zip(&addresses).map(|(id, at)| format!("{id}@{at}")).collect();
+    let voters = voters.join(",");
+    let second = Keeper::start(2, &voters, &scratch);
+    let _third = Keeper::start(3, &voters, &scratch);
+    let dir = scratch.path().join("1");
+    let keys = [format!("keeper.quorum.voters={voters}")];
+    let start = || Broker::start_with(&dir, &keys);
+
+    // It waits for its quorum, which is founded by an act.
+    let mut broker = thread::scope(|scope| {
+        let starting = scope.spawn(start);
+        let founded = succeed(&["keeper", "found", &voters]);
+        assert!(founded.contains("voter      3 at"), "{founded}");
+        starting.join().expect("it starts")
+    });
+    topic(&broker, &["create", "kept"]);
+
+    // It comes again at once: its own session, which the quorum still knows, stands in nobody's way.
+    broker.kill();
+    drop(broker);
+    let broker = start();
+    assert!(topic(&broker, &["list"]).contains("kept"));
+
+    // Of three keepers two are enough, and the tools tell which.
+    drop(second);
+    drop(broker);
+    let broker = start();
+    assert!(topic(&broker, &["list"]).contains("kept"));
+    let status = succeed(&["keeper", "status", "--keeper", &addresses[0]]);
+    assert!(
+        status.contains(&format!("voter      2 at {}: not heard of", addresses[1])),
+        "{status}"
+    );
+}
