@@ -407,9 +407,16 @@ impl Member {
 
     fn answer_trial(&mut self, now: Duration, from: VoterId, term: u64, last: LogId) {
         let is_needed = self.leader(now).is_none();
-        let is_granted =
-            is_needed && term > self.term() && position(last) >= self.node.log().last_position();
+        let (last, own) = (position(last), self.node.log().last_position());
+        // Of two who ask at the same time one gives way.
+        let gives_way = self.promises.is_none() || last > own || from > self.id;
+        let is_granted = is_needed && term > self.term() && last >= own && gives_way;
         let term = if is_granted { term } else { self.term() };
+        if is_granted {
+            // It will campaign: to do the same would split the votes.
+            self.promises = None;
+            self.deadline = self.deadline.max(now + self.timing.election);
+        }
         self.messages.push((from, Message::Vote { term, is_granted, is_trial: true }));
     }
 
