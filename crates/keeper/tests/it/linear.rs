@@ -16,7 +16,8 @@ use ottla_keeper::{
 use ottla_runtime::{Spawner, time};
 use parking_lot::Mutex;
 
-use super::three::{Cluster, simulate};
+use super::process::{say_again, seeds, simulate};
+use super::three::Cluster;
 use super::{OPEN, session_of};
 
 const SEEDS: u64 = 60;
@@ -281,14 +282,10 @@ fn run(seed: u64) -> usize {
 
 #[test]
 fn what_clients_see_can_have_happened_one_after_the_other() {
-    let number = |name: &str| std::env::var(name).ok()?.parse().ok();
-    let seeds = match number("OTTLA_KEEPER_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("OTTLA_KEEPER_SEEDS").unwrap_or(SEEDS),
-    };
+    let seeds = seeds(SEEDS);
     let mut calls = 0;
     for seed in seeds.clone() {
-        eprintln!("again: OTTLA_KEEPER_SEED={seed} cargo test -p ottla-keeper --test it linear::");
+        say_again(seed, "linear::");
         calls += run(seed);
     }
     eprintln!("{calls} calls");

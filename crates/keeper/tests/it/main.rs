@@ -7,6 +7,7 @@ mod frozen;
 mod linear;
 mod members;
 mod model;
+mod process;
 mod quorum;
 mod rules;
 mod three;

@@ -5,18 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_fake::{FakeDisk, FakeNetwork, FakeRandom, RunningClock};
+use ottla_fake::{FakeDisk, FakeNetwork, RunningClock};
 use ottla_keeper::shell::tend;
 use ottla_keeper::shell::tool::{self, Ask};
 use ottla_keeper::{
-    ANY_VERSION, Caller, Command, DirectoryId, Keeper, Limits, Membership, Op, Options, Peer,
-    QuorumId, Request, Standing, Timing, Voter, VoterId,
+    ANY_VERSION, Caller, Command, DirectoryId, Membership, Op, Peer, QuorumId, Request, Standing,
+    Voter, VoterId,
 };
-use ottla_runtime::net::ListenOptions;
-use ottla_runtime::{Network, Spawner, Task, World, time};
+use ottla_runtime::{Network, time};
 
-use super::three::{address, simulate};
-use super::{DIR, NOW_MS, OPEN, session_of};
+use super::process::{Place, Process, address, simulate};
+use super::{NOW_MS, OPEN, session_of};
 
 const QUORUM: QuorumId = QuorumId([5; 16]);
 
@@ -24,7 +23,7 @@ struct Hosts {
     network: FakeNetwork,
     clock: Arc<RunningClock>,
     disks: BTreeMap<u8, (DirectoryId, Arc<FakeDisk>)>,
-    keepers: BTreeMap<u8, (Arc<Keeper>, Vec<Task<()>>)>,
+    processes: BTreeMap<u8, Process>,
     starts: u64,
 }
 
@@ -34,7 +33,7 @@ impl Hosts {
             network: FakeNetwork::new(1, Duration::from_millis(2)),
             clock: Arc::new(RunningClock::at(NOW_MS)),
             disks: BTreeMap::new(),
-            keepers: BTreeMap::new(),
+            processes: BTreeMap::new(),
             starts: 0,
         }
     }
@@ -55,29 +54,15 @@ impl Hosts {
             .disks
             .entry(id)
             .or_insert_with(|| (DirectoryId([id; 16]), FakeDisk::with_dir("/data")));
-        let network = self.network.host(id);
-        let world = World {
-            clock: self.clock.clone(),
-            disk: disk.clone(),
-            network: network.clone(),
-            random: Arc::new(FakeRandom::new(self.starts)),
-        };
         let voter = Voter { id: id.into(), directory: *directory };
         let own = Peer { voter, address: called.to_owned() };
-        let limits = Limits { log_bytes: 4_000, ..Limits::default() };
-        let (dir, timing) = (DIR.into(), Timing::default());
-        let options = Options { dir, own, founding: None, limits, timing };
-        let keeper = Arc::new(Keeper::open(&world, &options).expect("the directory opens"));
-        let listening = ListenOptions { backlog: 8, send_buffer: None, receive_buffer: None };
-        let listener = network.listen(address(id), listening).expect("the port is free");
-        let spawner = Spawner::current();
-        let mut tasks = keeper.connect(network, &spawner, &spawner, listener);
-        tasks.push(spawner.spawn(keeper.clone().drive()));
-        self.keepers.insert(id, (keeper, tasks));
+        let (network, clock, seed) = (&self.network, &self.clock, self.starts);
+        let place = Place { network, clock, disk, seed };
+        self.processes.insert(id, Process::start(id, &place, own, None));
     }
 
     async fn stop(&mut self, id: u8) {
-        self.keepers.remove(&id);
+        self.processes.remove(&id);
         // Its tasks end, and with them its sockets.
         time::sleep(Duration::from_millis(1)).await;
     }
@@ -94,7 +79,7 @@ impl Hosts {
 
     /// Writes through a keeper until that succeeds.
     async fn write(&self, through: u8, op: Op) {
-        let keeper = &self.keepers[&through].0;
+        let keeper = &self.processes[&through].keeper;
         loop {
             let open = Command::new(Caller::default(), OPEN);
             if let Ok(outcomes) = keeper.propose(vec![open]).unwrap().await {
@@ -110,7 +95,7 @@ impl Hosts {
     }
 
     fn has(&self, id: u8, path: &str) -> bool {
-        self.keepers[&id].0.read(|tree| tree.exists(path)).is_some()
+        self.processes[&id].keeper.read(|tree| tree.exists(path)).is_some()
     }
 
     async fn standings(&self, at: u8) -> Vec<(VoterId, Standing)> {
@@ -137,7 +122,7 @@ fn a_quorum_is_founded_once_and_by_an_act() {
         let mut hosts = Hosts::new();
         (1..=3).for_each(|id| hosts.start(id));
         time::sleep(Duration::from_secs(5)).await;
-        assert!(hosts.keepers.values().all(|(keeper, _)| keeper.is_waiting()));
+        assert!(hosts.processes.values().all(|process| process.keeper.is_waiting()));
         hosts.found(&[1, 2, 3]).await;
         hosts.write(2, Op::create("/a", None)).await;
         assert_eq!(hosts.standings(3).await, all_vote(&[1, 2, 3]));
@@ -159,7 +144,7 @@ fn a_keeper_that_has_another_number_is_not_founded_upon() {
             founded.unwrap_err().to_string(),
             "the keeper at 10.0.0.1:2888 is voter 1, not 4"
         );
-        assert!(hosts.keepers[&1].0.is_waiting());
+        assert!(hosts.processes[&1].keeper.is_waiting());
     });
 }
 
@@ -193,7 +178,7 @@ fn a_quorum_grows_and_shrinks_while_it_works() {
         assert_eq!(hosts.standings(5).await, all_vote(&[4, 5]));
         hosts.write(5, Op::create("/with-two", None)).await;
         // Who was let go serves nobody.
-        let gone = hosts.keepers[&3].0.propose(vec![Command::new(Caller::default(), OPEN)]);
+        let gone = hosts.processes[&3].keeper.propose(vec![Command::new(Caller::default(), OPEN)]);
         assert!(gone.unwrap().await.is_err());
     });
 }
@@ -213,11 +198,11 @@ fn a_disk_that_was_replaced_does_not_vote_and_is_taken_in_anew() {
         let contact = leader.contacts.iter().find(|contact| contact.id == 3).unwrap();
         assert!(!contact.is_heard);
         assert!(contact.refusal.is_some(), "{contact:?}");
-        assert!(hosts.keepers[&3].0.is_waiting());
+        assert!(hosts.processes[&3].keeper.is_waiting());
         // With another one gone there is no majority: the new disk makes none.
         hosts.stop(2).await;
         time::sleep(Duration::from_secs(2)).await;
-        let alone = hosts.keepers[&1].0.propose(vec![Command::new(Caller::default(), OPEN)]);
+        let alone = hosts.processes[&1].keeper.propose(vec![Command::new(Caller::default(), OPEN)]);
         assert!(alone.unwrap().await.is_err());
         hosts.start(2);
         time::sleep(Duration::from_secs(2)).await;
@@ -304,7 +289,7 @@ fn a_leader_that_stops_hands_over() {
         let leader =
             tend::leader(&*hosts.outside(), &known(&[1, 2, 3])).await.unwrap().own.voter.id;
         let before = time::now();
-        hosts.keepers[&(leader as u8)].0.hand_over().await;
+        hosts.processes[&(leader as u8)].keeper.hand_over().await;
         // A few round trips, where finding out would take 250 ms at least.
         assert!(time::now() - before < Duration::from_millis(100), "{:?}", time::now() - before);
         let next = tend::leader(&*hosts.outside(), &known(&[1, 2, 3])).await.unwrap().own.voter.id;

@@ -11,6 +11,8 @@ use ottla_keeper::{
     Change, DirectoryId, Membership, Peer, QuorumId, Standing, Timing, Voter, VoterId,
 };
 
+use super::process::{say_again, seeds};
+
 const SEEDS: u64 = 100;
 /// How many begin the quorum.
 const VOTERS: u64 = 3;
@@ -466,15 +468,9 @@ impl World {
 #[test]
 fn all_voters_commit_the_same_and_a_leader_is_found_again() {
     let (mut elections, mut snapshots, mut changes, mut wiped) = (0, 0, 0, 0);
-    let number = |name: &str| std::env::var(name).ok()?.parse().ok();
-    let seeds = match number("OTTLA_KEEPER_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("OTTLA_KEEPER_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
-        eprintln!(
-            "again: OTTLA_KEEPER_SEED={seed} cargo test -p ottla-keeper --test it quorum::all"
-        );
+    let seeds = seeds(SEEDS);
+    for seed in seeds.clone() {
+        say_again(seed, "quorum::all");
         let world = World::storm(seed);
         changes += world.changes;
         wiped += world.wiped;
@@ -483,7 +479,7 @@ fn all_voters_commit_the_same_and_a_leader_is_found_again() {
         assert!(world.committed.len() > 40, "seed {seed}: {} entries", world.committed.len());
     }
     eprintln!("{elections} elections, {snapshots} snapshots, {changes} changes, {wiped} wiped");
-    if number("OTTLA_KEEPER_SEED").is_none() {
+    if seeds.end - seeds.start >= SEEDS {
         assert!(elections as u64 > 3 * SEEDS, "only {elections} elections");
         assert!(snapshots > SEEDS, "only {snapshots} snapshots were sent");
         assert!(changes > 2 * SEEDS, "only {changes} changes of the quorum");

@@ -1,23 +1,21 @@
 //! Three keepers in one thread, on a clock, a network and disks from one seed.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_fake::{Crash, Dice, FakeDisk, FakeNetwork, FakeRandom, RunningClock, Sent};
+use ottla_fake::{Crash, Dice, FakeDisk, FakeNetwork, RunningClock, Sent};
 use ottla_keeper::{
-    Caller, Command, CreateMode, DirectoryId, Keeper, Limits, Membership, Op, Options, Outcome,
-    Peer, ProposeError, QuorumId, Reply, Request, Timing, Tree, Voter, Written,
+    Caller, Command, CreateMode, DirectoryId, Membership, Op, Outcome, Peer, ProposeError,
+    QuorumId, Reply, Request, Tree, Voter, Written,
 };
-use ottla_runtime::net::ListenOptions;
-use ottla_runtime::{Spawner, Task, World, time};
+use ottla_runtime::{Spawner, time};
 use parking_lot::Mutex;
 
-use super::{DIR, NOW_MS, OPEN, session_of};
+use super::process::{Place, Process, address, say_again, seeds, simulate};
+use super::{NOW_MS, OPEN, session_of};
 
 const VOTERS: u8 = 3;
-const PORT: u16 = 2888;
 const SEEDS: u64 = 30;
 
 /// Faults happen for so long.
@@ -28,16 +26,6 @@ const CALM: Duration = Duration::from_secs(4);
 fn peer(id: u8) -> Peer {
     let voter = Voter { id: id.into(), directory: DirectoryId([id; 16]) };
     Peer { voter, address: address(id).to_string() }
-}
-
-pub(super) fn address(id: u8) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, id)), PORT)
-}
-
-/// A process with a keeper.
-pub(super) struct Process {
-    pub(super) keeper: Arc<Keeper>,
-    _tasks: Vec<Task<()>>,
 }
 
 /// What became of a proposal, with the number of its node.
@@ -76,24 +64,11 @@ impl Cluster {
     }
 
     pub(super) fn start(&mut self, id: u8) {
-        let network = self.network.host(id);
-        let world = World {
-            clock: self.clock.clone(),
-            disk: self.disks[&id].clone(),
-            network: network.clone(),
-            random: Arc::new(FakeRandom::new(self.dice.roll(u64::MAX))),
-        };
-        let founding = Some(Membership::of(QuorumId([9; 16]), (1..=self.voters).map(peer)));
-        let limits = Limits { log_bytes: 4_000, ..Limits::default() };
-        let (dir, timing) = (DIR.into(), Timing::default());
-        let options = Options { dir, own: peer(id), founding, limits, timing };
-        let keeper = Arc::new(Keeper::open(&world, &options).expect("the directory opens"));
-        let listening = ListenOptions { backlog: 8, send_buffer: None, receive_buffer: None };
-        let listener = network.listen(address(id), listening).expect("the port is free");
-        let spawner = Spawner::current();
-        let mut tasks = keeper.connect(network, &spawner, &spawner, listener);
-        tasks.push(spawner.spawn(keeper.clone().drive()));
-        self.processes.insert(id, Process { keeper, _tasks: tasks });
+        let seed = self.dice.roll(u64::MAX);
+        let (network, clock, disk) = (&self.network, &self.clock, &self.disks[&id]);
+        let founding = Membership::of(QuorumId([9; 16]), (1..=self.voters).map(peer));
+        let place = Place { network, clock, disk, seed };
+        self.processes.insert(id, Process::start(id, &place, peer(id), Some(founding)));
     }
 
     pub(super) async fn crash(&mut self, id: u8) {
@@ -212,12 +187,6 @@ impl Cluster {
     }
 }
 
-/// Runs `test` on a runtime whose time jumps to whatever is next.
-pub(super) fn simulate<T>(test: impl Future<Output = T>) -> T {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_time().start_paused(true).build().unwrap().block_on(test)
-}
-
 fn run(seed: u64) -> (Tree, Vec<Sent>) {
     simulate(async {
         let mut cluster = Cluster::new(seed, VOTERS);
@@ -233,15 +202,8 @@ fn run(seed: u64) -> (Tree, Vec<Sent>) {
 
 #[test]
 fn what_is_acknowledged_stays_and_all_have_the_same() {
-    let number = |name: &str| std::env::var(name).ok()?.parse().ok();
-    let seeds = match number("OTTLA_KEEPER_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("OTTLA_KEEPER_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
-        eprintln!(
-            "again: OTTLA_KEEPER_SEED={seed} cargo test -p ottla-keeper --test it three::what"
-        );
+    for seed in seeds(SEEDS) {
+        say_again(seed, "three::what");
         run(seed);
     }
 }

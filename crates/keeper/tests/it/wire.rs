@@ -11,7 +11,7 @@ use ottla_keeper::{
 use ottla_runtime::net::{ListenOptions, Stream, read_exact, write_all};
 use ottla_runtime::{Network, Spawner, Task, World, time};
 
-use super::three::simulate;
+use super::process::simulate;
 use super::{DIR, NOW_MS, VOTER};
 
 const PORT: u16 = 2181;
