@@ -299,10 +299,17 @@ async fn send_letters(
         return Ok(Some(Refusal::of(answer[0])));
     }
     outbox.set_connected(true, None);
-    while let Some(frame) = outbox.next().await {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            // Nothing comes this way but the end of the connection. Only the next letter would tell
+            // otherwise, and be lost: to a voter that was started again, that may be a vote.
+            _ = read_exact(&*stream, &mut answer) => return Ok(None),
+            frame = outbox.next() => frame,
+        };
+        let Some(frame) = frame else { return Ok(None) };
         write_all(&*stream, &frame).await?;
     }
-    Ok(None)
 }
 
 /// Host and port of `host:port`.

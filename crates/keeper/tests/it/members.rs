@@ -274,9 +274,8 @@ fn a_leader_that_is_killed_is_replaced_before_its_silence_would_tell() {
             time::sleep(Duration::from_secs(2)).await;
         }
         times.sort_unstable();
-        // Silence tells after 250 ms at least. Two may ask at the same time once in a while, and wait.
-        assert!(times[5] < Duration::from_millis(200), "{times:?}");
-        assert!(times[9] < Duration::from_secs(1), "{times:?}");
+        // Silence tells after 250 ms at least.
+        assert!(times[9] < Duration::from_millis(200), "{times:?}");
     });
 }
 
