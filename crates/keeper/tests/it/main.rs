@@ -5,6 +5,7 @@ mod crash;
 mod files;
 mod frozen;
 mod linear;
+mod member;
 mod members;
 mod model;
 mod process;

@@ -476,12 +476,9 @@ impl Member {
             }
             noraft::Message::AppendEntriesCall { term, commit_index, mut entries, .. } => {
                 entries.truncate(self.fitting(&entries));
-                // A voter takes this for a promise about its own log, of which it may have more than
-                // these entries, and other than the leader's.
-                let committed = commit_index.min(entries.last_position().index).get();
                 Message::Append {
                     term: term.get(),
-                    committed,
+                    committed: commit_index.get(),
                     after: log_id(entries.prev_position()),
                     entries: self.payloads.of(&entries),
                 }
