@@ -202,3 +202,94 @@ impl Contacts {
 fn is_known(membership: &Membership, id: VoterId, voter: Voter) -> bool {
     membership.peer(id).is_none_or(|(known, _)| known.voter == voter)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::quorum::DirectoryId;
+
+    const QUORUM: QuorumId = QuorumId([7; 16]);
+
+    fn peer(id: VoterId, directory: u8) -> Peer {
+        let voter = Voter { id, directory: DirectoryId([directory; 16]) };
+        Peer { voter, address: format!("host-{id}:1") }
+    }
+
+    /// Voter 1, which knows of voters 2 and 3 by its tenth entry.
+    fn contacts() -> Contacts {
+        let mut contacts = Contacts::new(peer(1, 1));
+        let membership = Membership::of(QUORUM, (1..=3).map(|id| peer(id, id as u8)));
+        assert!(contacts.note_membership(10, &membership));
+        contacts
+    }
+
+    fn greeting(from: Peer, changed: u64) -> Greeting {
+        Greeting { quorum: QUORUM, changed, from, to: peer(1, 1).voter }
+    }
+
+    #[test]
+    fn a_voter_that_is_known_is_heard_until_its_last_connection_ends() {
+        let mut contacts = contacts();
+        assert_eq!(contacts.greet(1, greeting(peer(2, 2), 10)), Ok(()));
+        assert_eq!(contacts.greet(2, greeting(peer(2, 2), 10)), Ok(()));
+        assert!(!contacts.leave(2, 1), "it has called again since");
+        assert!(contacts.leave(2, 2));
+    }
+
+    #[test]
+    fn who_means_another_one_or_comes_of_another_quorum_is_refused() {
+        let mut contacts = contacts();
+        let meant = Greeting { to: peer(1, 9).voter, ..greeting(peer(2, 2), 10) };
+        assert_eq!(contacts.greet(1, meant), Err(Refusal::OtherVoter));
+        assert_eq!(contacts.greet(1, greeting(peer(1, 8), 10)), Err(Refusal::OtherVoter));
+        let other = Greeting { quorum: QuorumId([8; 16]), ..greeting(peer(2, 2), 10) };
+        assert_eq!(contacts.greet(1, other), Err(Refusal::OtherQuorum));
+        // One that belongs to none yet may be told of this one.
+        let none = Greeting { quorum: QuorumId::default(), ..greeting(peer(2, 2), 0) };
+        assert_eq!(contacts.greet(1, none), Ok(()));
+    }
+
+    #[test]
+    fn another_directory_is_listened_to_only_if_it_knows_more() {
+        let mut contacts = contacts();
+        let (former, new) = (peer(2, 2), peer(2, 22));
+        assert_eq!(contacts.greet(1, greeting(new.clone(), 10)), Err(Refusal::OtherDirectory));
+        assert!(contacts.counts(former.voter) && !contacts.counts(new.voter));
+        assert_eq!(contacts.greet(1, greeting(new.clone(), 11)), Ok(()));
+        assert!(contacts.counts(new.voter) && !contacts.counts(former.voter));
+        assert_eq!(contacts.book()[&2], new);
+        // What this voter learns meanwhile does not know it: then it was let go again.
+        let membership = Membership::of(QUORUM, (1..=3).map(|id| peer(id, id as u8)));
+        let grown = Membership {
+            peers: [membership.peers, vec![(peer(4, 4), crate::Standing::Voter)]].concat(),
+            ..membership
+        };
+        assert!(contacts.note_membership(12, &grown));
+        assert!(contacts.counts(former.voter) && !contacts.counts(new.voter));
+    }
+
+    #[test]
+    fn strangers_are_answered_up_to_a_number() {
+        let mut contacts = contacts();
+        for id in 0..GUESTS_MAX as u64 {
+            assert_eq!(contacts.greet(id, greeting(peer(100 + id, 1), 0)), Ok(()));
+        }
+        assert_eq!(contacts.greet(99, greeting(peer(99, 1), 0)), Err(Refusal::Full));
+        assert_eq!(contacts.greet(99, greeting(peer(3, 3), 0)), Ok(()), "it is none");
+        assert_eq!(contacts.book().len(), 2 + GUESTS_MAX);
+    }
+
+    #[test]
+    fn who_calls_from_elsewhere_has_moved() {
+        let mut contacts = contacts();
+        assert_eq!(contacts.moved(), None);
+        let moved = Peer { address: "elsewhere:1".to_owned(), ..peer(2, 2) };
+        contacts.greet(1, greeting(moved.clone(), 10)).unwrap();
+        assert_eq!(contacts.moved(), Some(moved.clone()));
+        assert_eq!(contacts.book()[&2], moved);
+        // One that nobody can call back has not.
+        let nowhere = Peer { address: String::new(), ..peer(2, 2) };
+        contacts.greet(2, greeting(nowhere, 10)).unwrap();
+        assert_eq!(contacts.moved(), None);
+    }
+}
