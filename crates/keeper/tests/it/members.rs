@@ -53,9 +53,11 @@ impl Hosts {
         let (directory, disk) = self
             .disks
             .entry(id)
-            .or_insert_with(|| (DirectoryId([id; 16]), FakeDisk::with_dir("/data")));
-        let voter = Voter { id: id.into(), directory: *directory };
-        let own = Peer { voter, address: called.to_owned() };
+            .or_insert_with(|| (voter(id).directory, FakeDisk::with_dir("/data")));
+        let own = Peer {
+            voter: Voter { directory: *directory, ..voter(id) },
+            address: called.to_owned(),
+        };
         let (network, clock, seed) = (&self.network, &self.clock, self.starts);
         let place = Place { network, clock, disk, seed };
         self.processes.insert(id, Process::start(id, &place, own, None));
@@ -102,6 +104,11 @@ impl Hosts {
         let it = tool::describe(&*self.outside(), &address(at).to_string()).await.unwrap();
         it.membership.peers.iter().map(|(peer, standing)| (peer.voter.id, *standing)).collect()
     }
+}
+
+/// A voter with its first disk.
+fn voter(id: u8) -> Voter {
+    Voter { id: id.into(), directory: DirectoryId([id; 16]) }
 }
 
 fn voters(ids: &[u8]) -> Vec<(VoterId, String)> {
@@ -235,6 +242,28 @@ fn a_keeper_that_moved_is_found_again() {
             assert!(time::now() < end, "{now_at:?}");
             time::sleep(Duration::from_millis(100)).await;
         }
+    });
+}
+
+#[test]
+fn a_quorum_does_not_begin_without_an_id_or_with_others_than_voters() {
+    simulate(async {
+        let mut hosts = Hosts::new();
+        hosts.start(1);
+        let own = Peer { voter: voter(1), address: address(1).to_string() };
+        let nameless = Membership::of(QuorumId::default(), [own.clone()]);
+        let idle = Membership { quorum: QUORUM, peers: vec![(own, Standing::Learner)] };
+        let empty = Membership::of(QUORUM, []);
+        for founding in [nameless, idle, empty] {
+            let ask = Ask::Found(founding.clone());
+            let told = tool::ask(&*hosts.outside(), &address(1).to_string(), &ask).await.unwrap();
+            assert_eq!(
+                told.unwrap_err(),
+                "a quorum begins with an id and with voters alone",
+                "{founding:?}"
+            );
+        }
+        assert!(hosts.processes[&1].keeper.is_waiting());
     });
 }
 

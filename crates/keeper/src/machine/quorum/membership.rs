@@ -115,6 +115,13 @@ impl Membership {
         Self { quorum, peers }
     }
 
+    /// Whether a quorum can begin so: it has an id, and all its peers vote.
+    #[must_use]
+    pub fn is_founding(&self) -> bool {
+        let is_voter = |(_, standing): &(Peer, Standing)| *standing == Standing::Voter;
+        self.quorum != QuorumId::default() && !self.is_empty() && self.peers.iter().all(is_voter)
+    }
+
     /// Whether nobody has told this voter of a quorum.
     #[must_use]
     pub fn is_empty(&self) -> bool {

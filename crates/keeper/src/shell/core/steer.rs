@@ -73,6 +73,9 @@ impl Core {
         if !self.storage.is_new() {
             return Ok(Err("its directory belongs to a quorum already".to_owned()));
         }
+        if !membership.is_founding() {
+            return Ok(Err("a quorum begins with an id and with voters alone".to_owned()));
+        }
         if membership.peer(own.id).is_none_or(|(peer, _)| peer.voter != own) {
             return Ok(Err("the quorum would not have it, as the voter that it is".to_owned()));
         }
