@@ -18,4 +18,4 @@ pub use machine::{
     ANY_VERSION, Caller, Command, CreateMode, Error, Failure, Node, Op, Outcome, Password, Reply,
     Request, SessionId, Stat, Tree, Written, Zxid,
 };
-pub use shell::{Keeper, Limits, OpenError, Options, ProposeError, Proposed};
+pub use shell::{Keeper, Limits, OpenError, Options, ProposeError, Proposed, Role, Status};

@@ -20,7 +20,7 @@ use crate::tree::{
 /// After how long a silence the session ends: `zookeeper.session.timeout.ms`.
 const TIMEOUT_MS: u32 = 18_000;
 
-/// After how long a keeper that has no leader is asked again.
+/// After how long a keeper is asked again that did not answer and knows of no other leader since.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// A session with a [`Keeper`] of the same process, which someone else drives.
@@ -142,10 +142,9 @@ async fn look_after(mut client: Client, caller: Caller, state: Arc<State>) {
 /// Waits until the keeper has a leader again; `false` if it is gone.
 async fn answers(keeper: &Weak<Keeper>, caller: Caller) -> bool {
     loop {
-        let Some(proposed) = keeper
-            .upgrade()
-            .map(|keeper| keeper.propose(vec![Command::new(caller, Request::Sync)]))
-        else {
+        let Some((mut statuses, proposed)) = keeper.upgrade().map(|keeper| {
+            (keeper.statuses(), keeper.propose(vec![Command::new(caller, Request::Sync)]))
+        }) else {
             return false;
         };
         let is_answered = match proposed {
@@ -155,7 +154,10 @@ async fn answers(keeper: &Weak<Keeper>, caller: Caller) -> bool {
         if is_answered {
             return true;
         }
-        time::sleep(RETRY).await;
+        // It may know its leader before it reaches it.
+        if matches!(time::timeout(RETRY, statuses.changed()).await, Ok(Err(_))) {
+            return false;
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ottla_keeper::wire::{self, ServeOptions};
 use ottla_keeper::{
-    DirectoryId, Keeper, Limits, Membership, Options, Password, Peer, QuorumId, Timing, Voter,
-    VoterId,
+    DirectoryId, Keeper, Limits, Membership, Options, Password, Peer, QuorumId, Role, Timing,
+    Voter, VoterId,
 };
 use ottla_log::LogDirectory;
 use ottla_metadata::{BuiltIn, SessionFile, Tree, TreeError};
@@ -27,8 +27,8 @@ const KEEPER_DIR: &str = "__cluster_metadata-1";
 /// The file of the broker's session, in that directory.
 const SESSION_FILE: &str = "session";
 
-/// How often a broker looks whether its keeper's quorum has a leader.
-const RETRY: Duration = Duration::from_millis(20);
+/// How long a broker waits for a leader that does not answer, before it asks again.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// A keeper at work.
 pub(crate) struct Coordination {
@@ -113,15 +113,18 @@ async fn connect(
     password: Password,
     file: SessionFile,
 ) -> Result<BuiltIn, TreeError> {
+    let mut statuses = keeper.statuses();
     loop {
-        while keeper.status().leader.is_none() {
-            if let Some(reason) = keeper.failure() {
-                return Err(TreeError::Unavailable { reason });
-            }
-            time::sleep(RETRY).await;
+        // The keeper is here: they do not end.
+        let _ = statuses.wait_for(|it| it.leader.is_some() || it.role == Role::Stopped).await;
+        if let Some(reason) = keeper.failure() {
+            return Err(TreeError::Unavailable { reason });
         }
         match BuiltIn::connect(Arc::clone(keeper), password, Some(file.clone())).await {
-            Err(TreeError::Unavailable { .. }) if keeper.status().leader.is_none() => {}
+            Err(TreeError::Unavailable { .. }) if keeper.failure().is_none() => {
+                // The leader was lost meanwhile, or is not reached yet.
+                let _ = time::timeout(RETRY, statuses.changed()).await;
+            }
             connected => return connected,
         }
     }

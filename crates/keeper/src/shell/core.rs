@@ -153,8 +153,9 @@ impl Core {
     }
 
     pub(super) fn status(&self, now: Duration) -> Status {
-        let leader = self.member.leader(now);
+        let leader = self.member.leader(now).filter(|_| self.stopped.is_none());
         let role = match leader {
+            _ if self.stopped.is_some() => Role::Stopped,
             _ if self.member.is_alone() => Role::Alone,
             Some(leader) if leader == self.id => Role::Leader,
             Some(_) => Role::Follower,

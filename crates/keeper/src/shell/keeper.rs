@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ottla_runtime::{Clock, World, task, time};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::OpenError;
 use super::contacts::{Contacts, Greeting, Refusal};
@@ -84,6 +84,8 @@ pub enum Role {
     Follower,
     /// It knows of no leader.
     Searching,
+    /// Nothing any more: [`Keeper::failure`] says why.
+    Stopped,
 }
 
 /// So long a leader waits for its successor.
@@ -140,6 +142,7 @@ pub struct Keeper {
     inputs: Mutex<Vec<Input>>,
     /// Something came in.
     came: Notify,
+    status: watch::Sender<Status>,
     contacts: Mutex<Contacts>,
     pub(super) peers: Peers,
 }
@@ -184,13 +187,16 @@ impl Keeper {
         })?;
         // Numbers of a former life are not used again, for nobody counts that far.
         let number = world.random.next_u64() >> 1;
+        let core = Core::new(voter.id, member, storage, number);
+        let status = watch::Sender::new(core.status(now));
         let keeper = Self {
             clock: Arc::clone(&world.clock),
             limits: *limits,
-            core: Mutex::new(Core::new(voter.id, member, storage, number)),
+            core: Mutex::new(core),
             served: Served::new(tree),
             inputs: Mutex::default(),
             came: Notify::new(),
+            status,
             contacts: Mutex::new(Contacts::new(own.clone())),
             peers: Peers::default(),
         };
@@ -263,6 +269,12 @@ impl Keeper {
         self.core.lock().status(self.clock.elapsed())
     }
 
+    /// What the voter is, each time that it becomes something else. It ends with the keeper.
+    #[must_use]
+    pub fn statuses(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
     /// Why it does nothing any more, if so.
     #[must_use]
     pub fn failure(&self) -> Option<Arc<str>> {
@@ -299,10 +311,10 @@ impl Keeper {
         let (answer, answered) = oneshot::channel();
         self.put(Input::Tool(Ask::HandOver, answer));
         let Ok(Ok(_)) = answered.await else { return };
-        let end = self.clock.elapsed() + HAND_OVER_TIME;
-        while self.status().role == Role::Leader && self.clock.elapsed() < end {
-            time::sleep(Duration::from_millis(5)).await;
-        }
+        let mut statuses = self.statuses();
+        let is_over = statuses.wait_for(|status| status.role != Role::Leader);
+        // Nobody hears it any more, or it is still the leader: it stops all the same.
+        let _ = time::timeout(HAND_OVER_TIME, is_over).await;
     }
 
     /// Does what is to be done now, and tells when it is to be called again if nothing comes in.
@@ -330,6 +342,8 @@ impl Keeper {
         if core.is_working() {
             core.work(&self.served);
         }
+        let status = core.status(self.clock.elapsed());
+        self.status.send_if_modified(|known| std::mem::replace(known, status) != status);
         if core.is_working() { Duration::ZERO } else { core.deadline() }
     }
 

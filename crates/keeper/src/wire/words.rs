@@ -84,6 +84,7 @@ fn mode(shared: &Shared) -> &'static str {
         Role::Leader => "leader",
         Role::Follower => "follower",
         Role::Searching => "searching",
+        Role::Stopped => "stopped",
     }
 }
 
