@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 /// What is never part of a test run, and how to run it.
 const ELSEWHERE: [(&str, &str); 4] = [
     ("full lengths", "cargo xtask prove, which lists the suites"),
-    ("measurements", "cargo xtask bench floor, cargo xtask bench kafka"),
+    ("measurements", "cargo xtask bench floor, kafka, log or keeper"),
     ("fuzzing", "cargo +nightly fuzz run TARGET, of those in fuzz/fuzz_targets; needs cargo-fuzz"),
     ("other codecs", "cargo run --release --manifest-path oracle/Cargo.toml"),
 ];
