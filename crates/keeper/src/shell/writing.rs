@@ -128,3 +128,57 @@ fn fitting(entries: &[Entry]) -> usize {
     });
     fits.count()
 }
+
+#[cfg(test)]
+mod tests {
+    use ottla_fake::FakeDisk;
+
+    use super::*;
+    use crate::machine::quorum::{Batch, Payload};
+
+    /// More than half of what one step copies.
+    fn entry(term: u64, index: u64) -> Entry {
+        let batch = Batch { time_ms: 0, proposals: vec![index as u8; 600 << 10].into() };
+        Entry { id: LogId { term, index }, payload: Payload::Normal(batch) }
+    }
+
+    #[test]
+    fn entries_that_are_replaced_while_they_are_copied_are_replaced_in_the_new_log() {
+        let disk: Arc<dyn Disk> = FakeDisk::with_dir("/d");
+        let paths =
+            (Path::new("/d/snapshot.new"), Path::new("/d/snapshot"), Path::new("/d/log.new"));
+        let (last, mut tree) = (LogId { term: 1, index: 10 }, Tree::new());
+        let mut entries: Vec<_> = (11..17).map(|index| entry(1, index)).collect();
+        let membership = Membership::default();
+        let mut writing = Writing::begin(&*disk, paths.0, last, &membership, &mut tree).unwrap();
+        let mut part = |out: &mut Vec<u8>| {
+            let written = tree.thaw_part(1, out);
+            let is_some = written.is_some();
+            tree.note_written(written);
+            is_some
+        };
+        let mut step = |writing: &mut Writing, entries: &[Entry]| {
+            let is_behind = |last: LogId| move |entry: &&Entry| entry.id.index > last.index;
+            let behind = |last| entries.iter().filter(is_behind(last)).cloned().collect();
+            writing.step(&disk, paths, &mut part, behind).unwrap()
+        };
+        while !matches!(step(&mut writing, &entries), Step::Snapshot(_)) {}
+        assert!(matches!(step(&mut writing, &entries), Step::More));
+        assert!(matches!(step(&mut writing, &entries), Step::More));
+        // Four are copied, when the leader of the next term puts others in the place of all but one.
+        entries.truncate(1);
+        entries.extend((12..14).map(|index| entry(2, index)));
+        writing.note_append(entries[0].id);
+        let log = loop {
+            match step(&mut writing, &entries) {
+                Step::More => {}
+                Step::Log(log) => break log,
+                Step::Snapshot(_) => panic!("it is in its place"),
+            }
+        };
+        assert_eq!(log.last(), LogId { term: 2, index: 13 });
+        drop(log);
+        let read = Log::open(Arc::clone(&disk), paths.2).unwrap();
+        assert_eq!((read.base, read.entries), (last, entries));
+    }
+}
