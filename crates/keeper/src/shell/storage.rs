@@ -369,3 +369,63 @@ fn apply(
     }
     Ok(outcomes)
 }
+
+#[cfg(test)]
+mod tests {
+    use ottla_fake::FakeDisk;
+
+    use super::*;
+    use crate::machine::quorum::DirectoryId;
+    use crate::machine::{Caller, Command, Password, Request};
+
+    const DIR: &str = "/d/keeper";
+
+    fn open(disk: &Arc<FakeDisk>, id: u64) -> (Storage, Tree) {
+        let voter = Voter { id, directory: DirectoryId([id as u8; 16]) };
+        let own = Peer { voter, address: String::new() };
+        let founding = Membership::of(crate::QuorumId([1; 16]), [own]);
+        let opened = Storage::open(disk.clone(), Path::new(DIR), voter, Some(&founding)).unwrap();
+        (opened.storage, opened.tree)
+    }
+
+    /// Opens a session, as of an entry.
+    fn apply_one(storage: &mut Storage, tree: &mut Tree, index: u64) {
+        storage.applied = LogId { term: 1, index };
+        let request = Request::OpenSession { timeout_ms: 6_000, password: Password([9; 16]) };
+        let outcome = tree.apply(0, &Command::new(Caller::default(), request), &mut Vec::new());
+        assert!(outcome.result.is_ok());
+    }
+
+    fn write_out(storage: &mut Storage, tree: &mut Tree) {
+        let mut part = |out: &mut Vec<u8>| {
+            let written = tree.thaw_part(1, out);
+            let is_some = written.is_some();
+            tree.note_written(written);
+            is_some
+        };
+        while storage.is_working() {
+            storage.work(&mut part, |_| Vec::new()).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_leaders_snapshot_is_not_written_over_by_one_that_was_begun_before() {
+        let disks = [FakeDisk::with_dir("/d"), FakeDisk::with_dir("/d")];
+        let (mut leader, mut tree) = open(&disks[0], 1);
+        apply_one(&mut leader, &mut tree, 20);
+        leader.begin_snapshot(&mut tree).unwrap();
+        write_out(&mut leader, &mut tree);
+
+        let (mut follower, mut own) = open(&disks[1], 2);
+        apply_one(&mut follower, &mut own, 10);
+        follower.begin_snapshot(&mut own).unwrap();
+        let last = leader.snapshot();
+        let (bytes, is_end) = leader.read_part(0).unwrap();
+        assert!(is_end);
+        follower.take_part(last, 0, &bytes, 1 << 20).unwrap();
+        let (mut installed, _) = follower.install(last, |_| Vec::new()).unwrap().unwrap();
+        write_out(&mut follower, &mut installed);
+        let read = snapshot::read(&*disks[1], &Path::new(DIR).join("snapshot")).unwrap().unwrap();
+        assert_eq!((read.last, read.tree), (last, tree));
+    }
+}
