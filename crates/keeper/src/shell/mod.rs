@@ -10,6 +10,7 @@
 
 mod contacts;
 mod core;
+mod frames;
 mod hard_state;
 mod identity;
 mod keeper;

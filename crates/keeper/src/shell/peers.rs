@@ -19,6 +19,7 @@ use tracing::warn;
 
 use super::contacts::{Greeting, Refusal};
 use super::core::Input;
+use super::frames::{Frames, put_frame, read_frame};
 use super::keeper::Keeper;
 use super::tool;
 use crate::machine::quorum::{Letter, Peer, Voter, VoterId};
@@ -33,9 +34,6 @@ const OUTBOX_BYTES_MAX: usize = 2 * LETTER_BYTES_MAX;
 
 /// The longest greeting, or frame of a tool.
 pub(super) const FRAME_BYTES_MAX: usize = 64 << 10;
-
-/// How much is made room for before it came.
-const READ_BYTES: usize = 1 << 20;
 
 /// How many connections are kept, strangers' among them: above it the oldest gives way.
 const CONNECTIONS_MAX: usize = 64;
@@ -64,9 +62,8 @@ struct Outbox {
 
 #[derive(Default)]
 struct Letters {
-    /// Each with its length before it.
-    frames: VecDeque<Vec<u8>>,
-    bytes: usize,
+    /// In their frames.
+    bytes: Vec<u8>,
     is_connected: bool,
     /// Why the last connection was none.
     refusal: Option<Refusal>,
@@ -96,19 +93,12 @@ impl Peers {
     pub(super) fn send(&self, to: VoterId, letter: &Letter) {
         let Some(outbox) = self.outboxes.lock().get(&to).cloned() else { return };
         let mut letters = outbox.letters.lock();
-        if letters.bytes > OUTBOX_BYTES_MAX {
+        if letters.bytes.len() > OUTBOX_BYTES_MAX {
             *letters = Letters::default();
-            outbox.came.notify_one();
         }
-        if !letters.is_connected {
-            return;
+        if letters.is_connected {
+            put_frame(&mut letters.bytes, |out| letter.encode(out));
         }
-        let mut frame = vec![0; 4];
-        letter.encode(&mut frame);
-        let length = (frame.len() - 4) as u32;
-        frame[..4].copy_from_slice(&length.to_be_bytes());
-        letters.bytes += frame.len();
-        letters.frames.push_back(frame);
         outbox.came.notify_one();
     }
 }
@@ -118,24 +108,21 @@ impl Outbox {
         *self.letters.lock() = Letters { is_connected, refusal, ..Letters::default() };
     }
 
-    /// The next letter; `None` if the connection is to end.
+    /// The letters that wait; `None` if the connection is to end.
     async fn next(&self) -> Option<Vec<u8>> {
         loop {
-            if let Some(frame) = self.take() {
-                return Some(frame);
-            }
-            if !self.letters.lock().is_connected {
+            let (bytes, is_connected) = {
+                let mut letters = self.letters.lock();
+                (std::mem::take(&mut letters.bytes), letters.is_connected)
+            };
+            if !is_connected {
                 return None;
+            }
+            if !bytes.is_empty() {
+                return Some(bytes);
             }
             self.came.notified().await;
         }
-    }
-
-    fn take(&self) -> Option<Vec<u8>> {
-        let mut letters = self.letters.lock();
-        let frame = letters.frames.pop_front()?;
-        letters.bytes -= frame.len();
-        Some(frame)
     }
 }
 
@@ -145,8 +132,8 @@ impl Keeper {
     ///
     /// Letters leave on `sending`, which should be another runtime than that of [`Keeper::drive`]: it
     /// waits for the disk while the others get what it writes. They come in on `receiving`, which
-    /// should be the same: it runs each time before a connection reads on, so one letter of each
-    /// waits at most.
+    /// should be the same: it runs each time before a connection reads on, so what one read has
+    /// brought of each waits at most.
     pub fn connect(
         self: &Arc<Self>,
         network: Arc<dyn Network>,
@@ -257,12 +244,15 @@ impl Keeper {
     }
 
     async fn read_letters(&self, from: Voter, stream: &dyn Stream) -> io::Result<()> {
+        let mut frames = Frames::new(stream, LETTER_BYTES_MAX);
         loop {
-            let frame = read_frame(stream, LETTER_BYTES_MAX).await?;
-            let letter = Letter::decode(&frame).map_err(io::Error::other)?;
-            drop(frame);
-            self.put(Input::Letter(from, letter));
+            while let Some(frame) = frames.next()? {
+                let letter = Letter::decode(frame).map_err(io::Error::other)?;
+                self.put(Input::Letter(from, letter));
+            }
+            // The voter sees to them before more are read.
             task::yield_now().await;
+            frames.more().await?;
         }
     }
 }
@@ -300,15 +290,15 @@ async fn send_letters(
     }
     outbox.set_connected(true, None);
     loop {
-        let frame = tokio::select! {
+        let letters = tokio::select! {
             biased;
             // Nothing comes this way but the end of the connection. Only the next letter would tell
             // otherwise, and be lost: to a voter that was started again, that may be a vote.
             _ = read_exact(&*stream, &mut answer) => return Ok(None),
-            frame = outbox.next() => frame,
+            letters = outbox.next() => letters,
         };
-        let Some(frame) = frame else { return Ok(None) };
-        write_all(&*stream, &frame).await?;
+        let Some(letters) = letters else { return Ok(None) };
+        write_all(&*stream, &letters).await?;
     }
 }
 
@@ -316,30 +306,4 @@ async fn send_letters(
 pub(super) fn split_address(address: &str) -> io::Result<(&str, u16)> {
     let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
     parts.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is not host:port"))
-}
-
-/// Reads what a length in u32 stands before. Room is made as the bytes come.
-pub(super) async fn read_frame(stream: &dyn Stream, bytes_max: usize) -> io::Result<Vec<u8>> {
-    let mut length = [0; 4];
-    read_exact(stream, &mut length).await?;
-    let length = u32::from_be_bytes(length) as usize;
-    if length > bytes_max {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut bytes = Vec::new();
-    while bytes.len() < length {
-        let read = bytes.len();
-        bytes.resize(length.min(read + READ_BYTES), 0);
-        read_exact(stream, &mut bytes[read..]).await?;
-    }
-    Ok(bytes)
-}
-
-/// Appends what `put` appends, behind its length in u32.
-pub(super) fn put_frame(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
-    let at = out.len();
-    out.extend_from_slice(&[0; 4]);
-    put(out);
-    let length = (out.len() - at - 4) as u32;
-    out[at..at + 4].copy_from_slice(&length.to_be_bytes());
 }

@@ -13,8 +13,9 @@ use ottla_runtime::{Network, time};
 use tokio::sync::oneshot;
 
 use super::core::Input;
+use super::frames::{put_frame, read_frame};
 use super::keeper::Keeper;
-use super::peers::{FRAME_BYTES_MAX, put_frame, read_frame, split_address};
+use super::peers::{FRAME_BYTES_MAX, split_address};
 use crate::machine::quorum::{Change, Membership, Peer, VoterId};
 use crate::machine::{Corrupt, Decoder, put_u32};
 
