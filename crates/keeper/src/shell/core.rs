@@ -1,5 +1,6 @@
 //! The voter at work: what came in is put before Raft, what Raft wants is done, in one order.
 
+mod snapshots;
 mod steer;
 
 use std::collections::BTreeMap;
@@ -17,13 +18,12 @@ use super::peers::Peers;
 use super::served::Served;
 use super::storage::Storage;
 use super::tool;
-use crate::machine::quorum::{
-    Batch, Effects, Entry, Letter, LogId, Member, Message, Voter, VoterId,
-};
+use crate::machine::quorum::{Batch, Effects, Entry, Letter, Member, Message, Voter, VoterId};
 use crate::machine::{
     Caller, Command, Corrupt, Deadlines, Origin, Outcome, Reply, Request, SessionId,
     decode_proposals, encode_commands, encode_proposal,
 };
+use snapshots::Progress;
 
 /// What became of a proposal.
 pub(super) type Answer = Result<Vec<Outcome>, ProposeError>;
@@ -78,9 +78,6 @@ pub(super) struct Round<'a> {
     pub(super) contacts: &'a Mutex<Contacts>,
 }
 
-/// After so long without an answer, a part of a snapshot is sent again.
-const PART_AGAIN: Duration = Duration::from_secs(1);
-
 /// How often a leader looks which sessions have been silent for too long.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
 
@@ -92,14 +89,6 @@ const SWEEP: Duration = Duration::from_secs(60);
 
 /// So many of those share a command.
 const SWEPT_AT_ONCE: usize = 1_000;
-
-/// How far another voter is with this one's snapshot.
-#[derive(Clone, Copy)]
-struct Progress {
-    last: LogId,
-    offset: u64,
-    sent: Duration,
-}
 
 /// Proposals share an entry, or a letter to the leader, up to about so many bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -265,36 +254,6 @@ impl Core {
         }
     }
 
-    /// Begins to put the tree into a snapshot.
-    fn begin_snapshot(&mut self, round: &Round<'_>) -> io::Result<()> {
-        round.served.change(|tree, _| self.storage.begin_snapshot(tree))
-    }
-
-    /// Whether there is work that is done between rounds, a bit at a time.
-    pub(super) fn is_working(&self) -> bool {
-        self.stopped.is_none() && self.storage.is_working()
-    }
-
-    /// Does some of that work. Blocks on the disk.
-    pub(super) fn work(&mut self, served: &Served) {
-        let member = &self.member;
-        let mut part = |part: &mut Vec<u8>| served.write_out(part);
-        match self.storage.work(&mut part, |last| member.entries_behind(last)) {
-            Ok(None) => {}
-            Ok(Some(last)) => {
-                self.member.note_snapshot(last);
-                for waiting in self.snapshot_wanted.drain(..) {
-                    // A tool that has gone need not know.
-                    let _ = waiting.send(Ok(None));
-                }
-            }
-            Err(error) => {
-                self.stop(&error);
-                served.drop_all();
-            }
-        }
-    }
-
     /// Those who wait for a leader that is none any more will never learn what became of it.
     fn note_tenure(&mut self, round: &Round<'_>) {
         let tenure = self.member.leader(round.now).map(|leader| (leader, self.member.term()));
@@ -427,91 +386,6 @@ impl Core {
                 self.note_got(round.now, from, (term, last, offset), letters)
             }
         }
-    }
-
-    /// Sends the next part of the snapshot to a voter, unless it was sent a moment ago.
-    fn send_snapshot(
-        &mut self,
-        now: Duration,
-        to: VoterId,
-        letters: &mut Vec<(VoterId, Letter)>,
-    ) -> io::Result<()> {
-        let last = self.storage.snapshot();
-        let progress = self.lagging.get(&to).filter(|progress| progress.last == last);
-        let offset = match progress {
-            Some(progress) if now < progress.sent + PART_AGAIN => return Ok(()),
-            progress => progress.map_or(0, |progress| progress.offset),
-        };
-        self.send_part(now, to, offset, letters)
-    }
-
-    fn send_part(
-        &mut self,
-        now: Duration,
-        to: VoterId,
-        offset: u64,
-        letters: &mut Vec<(VoterId, Letter)>,
-    ) -> io::Result<()> {
-        let (term, last) = (self.member.term(), self.storage.snapshot());
-        self.lagging.insert(to, Progress { last, offset, sent: now });
-        let (bytes, is_end) = self.storage.read_part(offset)?;
-        let part = Letter::Part { term, last, offset, is_end, bytes: bytes.into() };
-        letters.push((to, part));
-        Ok(())
-    }
-
-    /// Goes on with what another voter has of this one's snapshot.
-    fn note_got(
-        &mut self,
-        now: Duration,
-        from: VoterId,
-        (term, last, offset): (u64, LogId, u64),
-        letters: &mut Vec<(VoterId, Letter)>,
-    ) -> io::Result<()> {
-        let is_current = term == self.member.term() && last == self.storage.snapshot();
-        if !is_current || !self.member.leads(now) || !self.lagging.contains_key(&from) {
-            return Ok(());
-        }
-        if self.storage.is_whole(offset) {
-            self.lagging.remove(&from);
-            return Ok(());
-        }
-        self.send_part(now, from, offset, letters)
-    }
-
-    /// Takes a part of the leader's snapshot, and the snapshot in the place of tree and log when
-    /// that was the last one.
-    fn take_part(
-        &mut self,
-        round: &Round<'_>,
-        from: VoterId,
-        letter: &Letter,
-        letters: &mut Vec<(VoterId, Letter)>,
-    ) -> io::Result<()> {
-        let &Letter::Part { term, last, offset, is_end, ref bytes } = letter else { return Ok(()) };
-        if !self.member.wants_snapshot(term, last) {
-            return Ok(());
-        }
-        // What a tree takes in memory is more than it takes in a file.
-        let bytes_max = 2 * round.limits.tree_bytes as u64;
-        let mut got = self.storage.take_part(last, offset, bytes, bytes_max)?;
-        if is_end && got == offset + bytes.len() as u64 {
-            let member = &self.member;
-            match self.storage.install(last, |last| member.entries_behind(last))? {
-                Some((tree, membership)) => {
-                    round.served.change(|served, _| *served = tree);
-                    self.snapshot_wanted.clear();
-                    // Nobody can tell them what changed.
-                    round.served.drop_all();
-                    self.member.install(round.now, (from, term), last, &membership);
-                    // What of the own proposals is in it, it does not tell.
-                    self.give_up();
-                }
-                None => got = 0,
-            }
-        }
-        letters.push((from, Letter::Got { term, last, offset: got }));
-        Ok(())
     }
 
     /// Puts proposals into the log, or sends them to who leads.
