@@ -219,23 +219,10 @@ impl Core {
             }
         }
         self.look_after(round, &mut gathered);
-        self.propose(round, gathered, letters);
+        self.propose(round, gathered);
         self.member.tick(now);
 
-        let Effects { hard_state, append, messages, lagging, committed } = self.member.effects(now);
-        // A leader's entries promise nothing of its own disk: the others write while it does, and their
-        // answers are not looked at before it has (Raft's dissertation §10.2.1).
-        let is_early =
-            |message: &Message| hard_state.is_none() && matches!(message, Message::Append { .. });
-        let (early, messages): (Vec<_>, Vec<_>) =
-            messages.into_iter().partition(|(_, message)| is_early(message));
-        for (to, message) in early {
-            round.peers.send(to, &Letter::Raft(message));
-        }
-        self.storage.write(hard_state, append.as_ref())?;
-        let messages = messages.into_iter();
-        letters.extend(messages.map(|(to, message)| (to, Letter::Raft(message))));
-        self.apply(round.served, &committed)?;
+        let lagging = self.carry_out(round, letters)?;
         self.note_tenure(round);
         for voter in lagging {
             self.send_snapshot(now, voter, letters)?;
@@ -245,6 +232,36 @@ impl Core {
         }
         self.note_contacts(round, has_called);
         Ok(())
+    }
+
+    /// Does what the member wants done, and returns who needs a snapshot. Before the disk is waited for
+    /// goes what promises nothing of it.
+    fn carry_out(
+        &mut self,
+        round: &Round<'_>,
+        letters: &mut Vec<(VoterId, Letter)>,
+    ) -> io::Result<Vec<VoterId>> {
+        let Effects { hard_state, append, messages, lagging, committed } =
+            self.member.effects(round.now);
+        // A leader's entries: the others write while it does, and their answers are not looked at
+        // before it has (Raft's dissertation §10.2.1).
+        let is_early =
+            |message: &Message| hard_state.is_none() && matches!(message, Message::Append { .. });
+        let (early, messages): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|(_, message)| is_early(message));
+        for (to, message) in early {
+            round.peers.send(to, &Letter::Raft(message));
+        }
+        // What an earlier round has put on the disk.
+        let durable = append.as_ref().map_or(u64::MAX, |append| append.after.index);
+        let durable = committed.partition_point(|entry| entry.id.index <= durable);
+        let (durable, others) = committed.split_at(durable);
+        self.apply(round.served, durable)?;
+        self.storage.write(hard_state, append.as_ref())?;
+        let messages = messages.into_iter();
+        letters.extend(messages.map(|(to, message)| (to, Letter::Raft(message))));
+        self.apply(round.served, others)?;
+        Ok(lagging)
     }
 
     /// Proposals that were under way to the leader, or its refusals, may be lost.
@@ -389,17 +406,14 @@ impl Core {
     }
 
     /// Puts proposals into the log, or sends them to who leads.
-    fn propose(
-        &mut self,
-        round: &Round<'_>,
-        gathered: Gathered,
-        letters: &mut Vec<(VoterId, Letter)>,
-    ) {
+    fn propose(&mut self, round: &Round<'_>, gathered: Gathered) {
         let batches = gathered.batches.into_iter().map(Arc::<[u8]>::from);
         match self.tenure {
             Some((leader, term)) if leader != self.id => {
-                letters
-                    .extend(batches.map(|proposals| (leader, Letter::Propose { term, proposals })));
+                // They promise nothing of this voter's disk.
+                batches.for_each(|proposals| {
+                    round.peers.send(leader, &Letter::Propose { term, proposals });
+                });
             }
             _ if self.member.leads(round.now) => {
                 for proposals in batches {
