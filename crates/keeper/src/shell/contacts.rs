@@ -149,6 +149,11 @@ impl Contacts {
         Ok(())
     }
 
+    /// Whether a connection is that of one who called and is listened to.
+    pub(super) fn has_called(&self, connection: u64) -> bool {
+        self.callers.values().any(|caller| caller.connection == connection)
+    }
+
     /// Notes that the connection of one who called has ended. Returns whether it has no other one.
     pub(super) fn leave(&mut self, id: VoterId, connection: u64) -> bool {
         let is_last = self.callers.get(&id).is_some_and(|it| it.connection == connection);

@@ -143,7 +143,7 @@ pub struct Keeper {
     /// Something came in.
     came: Notify,
     status: watch::Sender<Status>,
-    contacts: Mutex<Contacts>,
+    pub(super) contacts: Mutex<Contacts>,
     pub(super) peers: Peers,
 }
 

@@ -35,7 +35,8 @@ const OUTBOX_BYTES_MAX: usize = 2 * LETTER_BYTES_MAX;
 /// The longest greeting, or frame of a tool.
 pub(super) const FRAME_BYTES_MAX: usize = 64 << 10;
 
-/// How many connections are kept, strangers' among them: above it the oldest gives way.
+/// How many connections are kept, strangers' and tools' among them: above it the oldest of those gives
+/// way.
 const CONNECTIONS_MAX: usize = 64;
 
 /// So long a voter has for connecting, and for the greeting.
@@ -203,22 +204,25 @@ impl Keeper {
 
     /// Takes what other voters send.
     async fn receive(self: Arc<Self>, mut listener: Box<dyn Listener>, spawner: Spawner) {
-        let mut connections: VecDeque<Task<()>> = VecDeque::new();
+        let mut connections: VecDeque<(u64, Task<()>)> = VecDeque::new();
         for connection in 0.. {
             let Ok(incoming) = accept(&mut *listener).await else {
                 time::sleep(REDIAL).await;
                 continue;
             };
             let Ok(stream) = incoming.into_stream() else { continue };
-            connections.retain(|connection| !connection.is_finished());
+            connections.retain(|(_, task)| !task.is_finished());
             if connections.len() >= CONNECTIONS_MAX {
-                connections.pop_front();
+                let contacts = self.contacts.lock();
+                let stranger = connections.iter().position(|(it, _)| !contacts.has_called(*it));
+                connections.remove(stranger.unwrap_or(0));
             }
             let keeper = Arc::clone(&self);
-            connections.push_back(spawner.spawn(async move {
+            let task = spawner.spawn(async move {
                 // Whoever dialled sees the end of the connection, and dials again.
                 let _ = keeper.receive_from(connection, &*stream).await;
-            }));
+            });
+            connections.push_back((connection, task));
         }
     }
 

@@ -9,8 +9,8 @@ use ottla_fake::{FakeDisk, FakeNetwork, RunningClock};
 use ottla_keeper::shell::tend;
 use ottla_keeper::shell::tool::{self, Ask};
 use ottla_keeper::{
-    ANY_VERSION, Caller, Command, DirectoryId, Membership, Op, Peer, QuorumId, Request, Standing,
-    Voter, VoterId,
+    ANY_VERSION, Caller, Command, CreateMode, DirectoryId, Membership, Op, Peer, QuorumId, Request,
+    Standing, Voter, VoterId,
 };
 use ottla_runtime::{Network, time};
 
@@ -281,6 +281,26 @@ fn a_keeper_of_another_quorum_is_not_listened_to() {
         let founding = Ask::Found(Membership::of(QUORUM, []));
         let refused = tool::ask(&*hosts.outside(), &at, &founding).await.unwrap();
         assert!(refused.unwrap_err().contains("belongs to a quorum already"));
+    });
+}
+
+#[test]
+fn strangers_do_not_take_the_place_of_voters() {
+    simulate(async {
+        let mut hosts = Hosts::new();
+        (1..=3).for_each(|id| hosts.start(id));
+        hosts.found(&[1, 2, 3]).await;
+        let mut strangers = Vec::new();
+        for _ in 0..100 {
+            for id in 1..=3 {
+                let host = address(id).ip().to_string();
+                strangers.push(hosts.outside().connect(&host, address(id).port()).await.unwrap());
+            }
+            let before = time::now();
+            hosts.write(2, Op::create_as("/s_", None, CreateMode::PersistentSequential)).await;
+            // Who loses a voter dials again after 100 ms.
+            assert!(time::now() - before < Duration::from_millis(50), "{:?}", time::now() - before);
+        }
     });
 }
 
