@@ -26,6 +26,8 @@ pub enum MessageKind {
     RecordKey(Coordinator, i16),
     /// The value of this coordinator's records of this type.
     RecordValue(Coordinator, i16),
+    /// A record of this type in KRaft's metadata log.
+    MetadataRecord(i16),
     /// Something inside other messages or records.
     Data,
 }

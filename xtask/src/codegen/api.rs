@@ -38,6 +38,7 @@ pub(super) fn table(messages: &[Message]) -> String {
             Kind::Response => Some(format!("Response(ApiKey::{})", stem(name))),
             Kind::RecordKey => record("RecordKey"),
             Kind::RecordValue => record("RecordValue"),
+            Kind::MetadataRecord => message.key.map(|key| format!("MetadataRecord({key})")),
             Kind::Data => None,
         };
         let kind = kind.unwrap_or_else(|| "Data".to_owned());

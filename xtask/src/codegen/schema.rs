@@ -48,6 +48,7 @@ pub(crate) enum Kind {
     Response,
     RecordKey,
     RecordValue,
+    MetadataRecord,
     Data,
 }
 
@@ -122,6 +123,7 @@ impl Message {
             "response" => Kind::Response,
             "coordinator-key" => Kind::RecordKey,
             "coordinator-value" => Kind::RecordValue,
+            "metadata" => Kind::MetadataRecord,
             "data" => Kind::Data,
             other => return Err(format!("unknown type {other}")),
         };

@@ -6,6 +6,20 @@ use crate::{Coordinator, Decode, MessageInfo, MessageKind, VersionRange};
 /// Every message, in the order of names.
 pub const MESSAGES: &[MessageInfo] = &[
     MessageInfo {
+        name: "AbortTransactionRecord",
+        kind: MessageKind::MetadataRecord(25),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(AbortTransactionRecord::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "AccessControlEntryRecord",
+        kind: MessageKind::MetadataRecord(18),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(AccessControlEntryRecord::decode(d, version)?)),
+    },
+    MessageInfo {
         name: "AddOffsetsToTxnRequest",
         kind: MessageKind::Request(ApiKey::AddOffsetsToTxn),
         versions: VersionRange { min: 0, max: 4 },
@@ -202,6 +216,13 @@ pub const MESSAGES: &[MessageInfo] = &[
         decode: |d, version| Ok(Box::new(BeginQuorumEpochResponse::decode(d, version)?)),
     },
     MessageInfo {
+        name: "BeginTransactionRecord",
+        kind: MessageKind::MetadataRecord(23),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(BeginTransactionRecord::decode(d, version)?)),
+    },
+    MessageInfo {
         name: "BrokerHeartbeatRequest",
         kind: MessageKind::Request(ApiKey::BrokerHeartbeat),
         versions: VersionRange { min: 0, max: 2 },
@@ -216,6 +237,13 @@ pub const MESSAGES: &[MessageInfo] = &[
         decode: |d, version| Ok(Box::new(BrokerHeartbeatResponse::decode(d, version)?)),
     },
     MessageInfo {
+        name: "BrokerRegistrationChangeRecord",
+        kind: MessageKind::MetadataRecord(17),
+        versions: VersionRange { min: 0, max: 2 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(BrokerRegistrationChangeRecord::decode(d, version)?)),
+    },
+    MessageInfo {
         name: "BrokerRegistrationRequest",
         kind: MessageKind::Request(ApiKey::BrokerRegistration),
         versions: VersionRange { min: 0, max: 4 },
@@ -228,6 +256,27 @@ pub const MESSAGES: &[MessageInfo] = &[
         versions: VersionRange { min: 0, max: 4 },
         flexible_from: Some(0),
         decode: |d, version| Ok(Box::new(BrokerRegistrationResponse::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "ClearElrRecord",
+        kind: MessageKind::MetadataRecord(28),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(ClearElrRecord::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "ClientQuotaRecord",
+        kind: MessageKind::MetadataRecord(14),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(ClientQuotaRecord::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "ConfigRecord",
+        kind: MessageKind::MetadataRecord(4),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(ConfigRecord::decode(d, version)?)),
     },
     MessageInfo {
         name: "ConsumerGroupCurrentMemberAssignmentKey",
@@ -478,6 +527,13 @@ pub const MESSAGES: &[MessageInfo] = &[
         versions: VersionRange { min: 0, max: 0 },
         flexible_from: Some(0),
         decode: |d, version| Ok(Box::new(DefaultPrincipalData::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "DelegationTokenRecord",
+        kind: MessageKind::MetadataRecord(10),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(DelegationTokenRecord::decode(d, version)?)),
     },
     MessageInfo {
         name: "DeleteAclsRequest",
@@ -776,6 +832,13 @@ pub const MESSAGES: &[MessageInfo] = &[
         decode: |d, version| Ok(Box::new(EndQuorumEpochResponse::decode(d, version)?)),
     },
     MessageInfo {
+        name: "EndTransactionRecord",
+        kind: MessageKind::MetadataRecord(24),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(EndTransactionRecord::decode(d, version)?)),
+    },
+    MessageInfo {
         name: "EndTxnMarker",
         kind: MessageKind::Data,
         versions: VersionRange { min: 0, max: 0 },
@@ -823,6 +886,20 @@ pub const MESSAGES: &[MessageInfo] = &[
         versions: VersionRange { min: 0, max: 2 },
         flexible_from: Some(2),
         decode: |d, version| Ok(Box::new(ExpireDelegationTokenResponse::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "FeatureLevelRecord",
+        kind: MessageKind::MetadataRecord(12),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(FeatureLevelRecord::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "FenceBrokerRecord",
+        kind: MessageKind::MetadataRecord(7),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(FenceBrokerRecord::decode(d, version)?)),
     },
     MessageInfo {
         name: "FetchRequest",
@@ -1105,6 +1182,13 @@ pub const MESSAGES: &[MessageInfo] = &[
         decode: |d, version| Ok(Box::new(MetadataResponse::decode(d, version)?)),
     },
     MessageInfo {
+        name: "NoOpRecord",
+        kind: MessageKind::MetadataRecord(20),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(NoOpRecord::decode(d, version)?)),
+    },
+    MessageInfo {
         name: "OffsetCommitKey",
         kind: MessageKind::RecordKey(Coordinator::Group, 1),
         versions: VersionRange { min: 0, max: 0 },
@@ -1175,6 +1259,20 @@ pub const MESSAGES: &[MessageInfo] = &[
         decode: |d, version| Ok(Box::new(OffsetForLeaderEpochResponse::decode(d, version)?)),
     },
     MessageInfo {
+        name: "PartitionChangeRecord",
+        kind: MessageKind::MetadataRecord(5),
+        versions: VersionRange { min: 0, max: 2 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(PartitionChangeRecord::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "PartitionRecord",
+        kind: MessageKind::MetadataRecord(3),
+        versions: VersionRange { min: 0, max: 2 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(PartitionRecord::decode(d, version)?)),
+    },
+    MessageInfo {
         name: "ProduceRequest",
         kind: MessageKind::Request(ApiKey::Produce),
         versions: VersionRange { min: 3, max: 13 },
@@ -1187,6 +1285,13 @@ pub const MESSAGES: &[MessageInfo] = &[
         versions: VersionRange { min: 3, max: 13 },
         flexible_from: Some(9),
         decode: |d, version| Ok(Box::new(ProduceResponse::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "ProducerIdsRecord",
+        kind: MessageKind::MetadataRecord(15),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(ProducerIdsRecord::decode(d, version)?)),
     },
     MessageInfo {
         name: "PushTelemetryRequest",
@@ -1231,6 +1336,34 @@ pub const MESSAGES: &[MessageInfo] = &[
         decode: |d, version| Ok(Box::new(ReadShareGroupStateSummaryResponse::decode(d, version)?)),
     },
     MessageInfo {
+        name: "RegisterBrokerRecord",
+        kind: MessageKind::MetadataRecord(0),
+        versions: VersionRange { min: 0, max: 3 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(RegisterBrokerRecord::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "RegisterControllerRecord",
+        kind: MessageKind::MetadataRecord(27),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(RegisterControllerRecord::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "RemoveAccessControlEntryRecord",
+        kind: MessageKind::MetadataRecord(19),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(RemoveAccessControlEntryRecord::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "RemoveDelegationTokenRecord",
+        kind: MessageKind::MetadataRecord(26),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(RemoveDelegationTokenRecord::decode(d, version)?)),
+    },
+    MessageInfo {
         name: "RemoveRaftVoterRequest",
         kind: MessageKind::Request(ApiKey::RemoveRaftVoter),
         versions: VersionRange { min: 0, max: 0 },
@@ -1243,6 +1376,20 @@ pub const MESSAGES: &[MessageInfo] = &[
         versions: VersionRange { min: 0, max: 0 },
         flexible_from: Some(0),
         decode: |d, version| Ok(Box::new(RemoveRaftVoterResponse::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "RemoveTopicRecord",
+        kind: MessageKind::MetadataRecord(9),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(RemoveTopicRecord::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "RemoveUserScramCredentialRecord",
+        kind: MessageKind::MetadataRecord(22),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(RemoveUserScramCredentialRecord::decode(d, version)?)),
     },
     MessageInfo {
         name: "RenewDelegationTokenRequest",
@@ -1633,6 +1780,13 @@ pub const MESSAGES: &[MessageInfo] = &[
         decode: |d, version| Ok(Box::new(SyncGroupResponse::decode(d, version)?)),
     },
     MessageInfo {
+        name: "TopicRecord",
+        kind: MessageKind::MetadataRecord(2),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(TopicRecord::decode(d, version)?)),
+    },
+    MessageInfo {
         name: "TransactionLogKey",
         kind: MessageKind::RecordKey(Coordinator::Transaction, 0),
         versions: VersionRange { min: 0, max: 0 },
@@ -1659,6 +1813,20 @@ pub const MESSAGES: &[MessageInfo] = &[
         versions: VersionRange { min: 0, max: 5 },
         flexible_from: Some(3),
         decode: |d, version| Ok(Box::new(TxnOffsetCommitResponse::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "UnfenceBrokerRecord",
+        kind: MessageKind::MetadataRecord(8),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(UnfenceBrokerRecord::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "UnregisterBrokerRecord",
+        kind: MessageKind::MetadataRecord(1),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(UnregisterBrokerRecord::decode(d, version)?)),
     },
     MessageInfo {
         name: "UnregisterBrokerRequest",
@@ -1717,6 +1885,13 @@ pub const MESSAGES: &[MessageInfo] = &[
         decode: |d, version| Ok(Box::new(UpdateRaftVoterResponse::decode(d, version)?)),
     },
     MessageInfo {
+        name: "UserScramCredentialRecord",
+        kind: MessageKind::MetadataRecord(11),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(UserScramCredentialRecord::decode(d, version)?)),
+    },
+    MessageInfo {
         name: "VoteRequest",
         kind: MessageKind::Request(ApiKey::Vote),
         versions: VersionRange { min: 0, max: 2 },
@@ -1764,5 +1939,12 @@ pub const MESSAGES: &[MessageInfo] = &[
         versions: VersionRange { min: 0, max: 2 },
         flexible_from: Some(1),
         decode: |d, version| Ok(Box::new(WriteTxnMarkersResponse::decode(d, version)?)),
+    },
+    MessageInfo {
+        name: "ZkMigrationStateRecord",
+        kind: MessageKind::MetadataRecord(21),
+        versions: VersionRange { min: 0, max: 0 },
+        flexible_from: Some(0),
+        decode: |d, version| Ok(Box::new(ZkMigrationStateRecord::decode(d, version)?)),
     },
 ];

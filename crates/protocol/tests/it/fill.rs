@@ -7,6 +7,16 @@ use crate::values::{Case, Fill};
 /// Every message, in the order of names.
 pub(crate) const CASES: &[Case] = &[
     Case {
+        name: "AbortTransactionRecord",
+        fill: |values, version| Box::new(AbortTransactionRecord::fill(values, version)),
+        default: || Box::new(AbortTransactionRecord::default()),
+    },
+    Case {
+        name: "AccessControlEntryRecord",
+        fill: |values, version| Box::new(AccessControlEntryRecord::fill(values, version)),
+        default: || Box::new(AccessControlEntryRecord::default()),
+    },
+    Case {
         name: "AddOffsetsToTxnRequest",
         fill: |values, version| Box::new(AddOffsetsToTxnRequest::fill(values, version)),
         default: || Box::new(AddOffsetsToTxnRequest::default()),
@@ -149,6 +159,11 @@ pub(crate) const CASES: &[Case] = &[
         default: || Box::new(BeginQuorumEpochResponse::default()),
     },
     Case {
+        name: "BeginTransactionRecord",
+        fill: |values, version| Box::new(BeginTransactionRecord::fill(values, version)),
+        default: || Box::new(BeginTransactionRecord::default()),
+    },
+    Case {
         name: "BrokerHeartbeatRequest",
         fill: |values, version| Box::new(BrokerHeartbeatRequest::fill(values, version)),
         default: || Box::new(BrokerHeartbeatRequest::default()),
@@ -159,6 +174,11 @@ pub(crate) const CASES: &[Case] = &[
         default: || Box::new(BrokerHeartbeatResponse::default()),
     },
     Case {
+        name: "BrokerRegistrationChangeRecord",
+        fill: |values, version| Box::new(BrokerRegistrationChangeRecord::fill(values, version)),
+        default: || Box::new(BrokerRegistrationChangeRecord::default()),
+    },
+    Case {
         name: "BrokerRegistrationRequest",
         fill: |values, version| Box::new(BrokerRegistrationRequest::fill(values, version)),
         default: || Box::new(BrokerRegistrationRequest::default()),
@@ -167,6 +187,21 @@ pub(crate) const CASES: &[Case] = &[
         name: "BrokerRegistrationResponse",
         fill: |values, version| Box::new(BrokerRegistrationResponse::fill(values, version)),
         default: || Box::new(BrokerRegistrationResponse::default()),
+    },
+    Case {
+        name: "ClearElrRecord",
+        fill: |values, version| Box::new(ClearElrRecord::fill(values, version)),
+        default: || Box::new(ClearElrRecord::default()),
+    },
+    Case {
+        name: "ClientQuotaRecord",
+        fill: |values, version| Box::new(ClientQuotaRecord::fill(values, version)),
+        default: || Box::new(ClientQuotaRecord::default()),
+    },
+    Case {
+        name: "ConfigRecord",
+        fill: |values, version| Box::new(ConfigRecord::fill(values, version)),
+        default: || Box::new(ConfigRecord::default()),
     },
     Case {
         name: "ConsumerGroupCurrentMemberAssignmentKey",
@@ -353,6 +388,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "DefaultPrincipalData",
         fill: |values, version| Box::new(DefaultPrincipalData::fill(values, version)),
         default: || Box::new(DefaultPrincipalData::default()),
+    },
+    Case {
+        name: "DelegationTokenRecord",
+        fill: |values, version| Box::new(DelegationTokenRecord::fill(values, version)),
+        default: || Box::new(DelegationTokenRecord::default()),
     },
     Case {
         name: "DeleteAclsRequest",
@@ -569,6 +609,11 @@ pub(crate) const CASES: &[Case] = &[
         default: || Box::new(EndQuorumEpochResponse::default()),
     },
     Case {
+        name: "EndTransactionRecord",
+        fill: |values, version| Box::new(EndTransactionRecord::fill(values, version)),
+        default: || Box::new(EndTransactionRecord::default()),
+    },
+    Case {
         name: "EndTxnMarker",
         fill: |values, version| Box::new(EndTxnMarker::fill(values, version)),
         default: || Box::new(EndTxnMarker::default()),
@@ -602,6 +647,16 @@ pub(crate) const CASES: &[Case] = &[
         name: "ExpireDelegationTokenResponse",
         fill: |values, version| Box::new(ExpireDelegationTokenResponse::fill(values, version)),
         default: || Box::new(ExpireDelegationTokenResponse::default()),
+    },
+    Case {
+        name: "FeatureLevelRecord",
+        fill: |values, version| Box::new(FeatureLevelRecord::fill(values, version)),
+        default: || Box::new(FeatureLevelRecord::default()),
+    },
+    Case {
+        name: "FenceBrokerRecord",
+        fill: |values, version| Box::new(FenceBrokerRecord::fill(values, version)),
+        default: || Box::new(FenceBrokerRecord::default()),
     },
     Case {
         name: "FetchRequest",
@@ -804,6 +859,11 @@ pub(crate) const CASES: &[Case] = &[
         default: || Box::new(MetadataResponse::default()),
     },
     Case {
+        name: "NoOpRecord",
+        fill: |values, version| Box::new(NoOpRecord::fill(values, version)),
+        default: || Box::new(NoOpRecord::default()),
+    },
+    Case {
         name: "OffsetCommitKey",
         fill: |values, version| Box::new(OffsetCommitKey::fill(values, version)),
         default: || Box::new(OffsetCommitKey::default()),
@@ -854,6 +914,16 @@ pub(crate) const CASES: &[Case] = &[
         default: || Box::new(OffsetForLeaderEpochResponse::default()),
     },
     Case {
+        name: "PartitionChangeRecord",
+        fill: |values, version| Box::new(PartitionChangeRecord::fill(values, version)),
+        default: || Box::new(PartitionChangeRecord::default()),
+    },
+    Case {
+        name: "PartitionRecord",
+        fill: |values, version| Box::new(PartitionRecord::fill(values, version)),
+        default: || Box::new(PartitionRecord::default()),
+    },
+    Case {
         name: "ProduceRequest",
         fill: |values, version| Box::new(ProduceRequest::fill(values, version)),
         default: || Box::new(ProduceRequest::default()),
@@ -862,6 +932,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "ProduceResponse",
         fill: |values, version| Box::new(ProduceResponse::fill(values, version)),
         default: || Box::new(ProduceResponse::default()),
+    },
+    Case {
+        name: "ProducerIdsRecord",
+        fill: |values, version| Box::new(ProducerIdsRecord::fill(values, version)),
+        default: || Box::new(ProducerIdsRecord::default()),
     },
     Case {
         name: "PushTelemetryRequest",
@@ -894,6 +969,26 @@ pub(crate) const CASES: &[Case] = &[
         default: || Box::new(ReadShareGroupStateSummaryResponse::default()),
     },
     Case {
+        name: "RegisterBrokerRecord",
+        fill: |values, version| Box::new(RegisterBrokerRecord::fill(values, version)),
+        default: || Box::new(RegisterBrokerRecord::default()),
+    },
+    Case {
+        name: "RegisterControllerRecord",
+        fill: |values, version| Box::new(RegisterControllerRecord::fill(values, version)),
+        default: || Box::new(RegisterControllerRecord::default()),
+    },
+    Case {
+        name: "RemoveAccessControlEntryRecord",
+        fill: |values, version| Box::new(RemoveAccessControlEntryRecord::fill(values, version)),
+        default: || Box::new(RemoveAccessControlEntryRecord::default()),
+    },
+    Case {
+        name: "RemoveDelegationTokenRecord",
+        fill: |values, version| Box::new(RemoveDelegationTokenRecord::fill(values, version)),
+        default: || Box::new(RemoveDelegationTokenRecord::default()),
+    },
+    Case {
         name: "RemoveRaftVoterRequest",
         fill: |values, version| Box::new(RemoveRaftVoterRequest::fill(values, version)),
         default: || Box::new(RemoveRaftVoterRequest::default()),
@@ -902,6 +997,16 @@ pub(crate) const CASES: &[Case] = &[
         name: "RemoveRaftVoterResponse",
         fill: |values, version| Box::new(RemoveRaftVoterResponse::fill(values, version)),
         default: || Box::new(RemoveRaftVoterResponse::default()),
+    },
+    Case {
+        name: "RemoveTopicRecord",
+        fill: |values, version| Box::new(RemoveTopicRecord::fill(values, version)),
+        default: || Box::new(RemoveTopicRecord::default()),
+    },
+    Case {
+        name: "RemoveUserScramCredentialRecord",
+        fill: |values, version| Box::new(RemoveUserScramCredentialRecord::fill(values, version)),
+        default: || Box::new(RemoveUserScramCredentialRecord::default()),
     },
     Case {
         name: "RenewDelegationTokenRequest",
@@ -1192,6 +1297,11 @@ pub(crate) const CASES: &[Case] = &[
         default: || Box::new(SyncGroupResponse::default()),
     },
     Case {
+        name: "TopicRecord",
+        fill: |values, version| Box::new(TopicRecord::fill(values, version)),
+        default: || Box::new(TopicRecord::default()),
+    },
+    Case {
         name: "TransactionLogKey",
         fill: |values, version| Box::new(TransactionLogKey::fill(values, version)),
         default: || Box::new(TransactionLogKey::default()),
@@ -1210,6 +1320,16 @@ pub(crate) const CASES: &[Case] = &[
         name: "TxnOffsetCommitResponse",
         fill: |values, version| Box::new(TxnOffsetCommitResponse::fill(values, version)),
         default: || Box::new(TxnOffsetCommitResponse::default()),
+    },
+    Case {
+        name: "UnfenceBrokerRecord",
+        fill: |values, version| Box::new(UnfenceBrokerRecord::fill(values, version)),
+        default: || Box::new(UnfenceBrokerRecord::default()),
+    },
+    Case {
+        name: "UnregisterBrokerRecord",
+        fill: |values, version| Box::new(UnregisterBrokerRecord::fill(values, version)),
+        default: || Box::new(UnregisterBrokerRecord::default()),
     },
     Case {
         name: "UnregisterBrokerRequest",
@@ -1252,6 +1372,11 @@ pub(crate) const CASES: &[Case] = &[
         default: || Box::new(UpdateRaftVoterResponse::default()),
     },
     Case {
+        name: "UserScramCredentialRecord",
+        fill: |values, version| Box::new(UserScramCredentialRecord::fill(values, version)),
+        default: || Box::new(UserScramCredentialRecord::default()),
+    },
+    Case {
         name: "VoteRequest",
         fill: |values, version| Box::new(VoteRequest::fill(values, version)),
         default: || Box::new(VoteRequest::default()),
@@ -1286,7 +1411,45 @@ pub(crate) const CASES: &[Case] = &[
         fill: |values, version| Box::new(WriteTxnMarkersResponse::fill(values, version)),
         default: || Box::new(WriteTxnMarkersResponse::default()),
     },
+    Case {
+        name: "ZkMigrationStateRecord",
+        fill: |values, version| Box::new(ZkMigrationStateRecord::fill(values, version)),
+        default: || Box::new(ZkMigrationStateRecord::default()),
+    },
 ];
+
+mod abort_transaction_record {
+    use ottla_protocol::messages::abort_transaction_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for AbortTransactionRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { reason: values.option(true, version) }
+        }
+    }
+}
+
+mod access_control_entry_record {
+    use ottla_protocol::messages::access_control_entry_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for AccessControlEntryRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                id: values.next(version),
+                resource_type: values.next(version),
+                resource_name: values.next(version),
+                pattern_type: values.next(version),
+                principal: values.next(version),
+                host: values.next(version),
+                operation: values.next(version),
+                permission_type: values.next(version),
+            }
+        }
+    }
+}
 
 mod add_offsets_to_txn_request {
     use ottla_protocol::messages::add_offsets_to_txn_request::*;
@@ -2141,6 +2304,18 @@ mod begin_quorum_epoch_response {
     }
 }
 
+mod begin_transaction_record {
+    use ottla_protocol::messages::begin_transaction_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for BeginTransactionRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { name: values.option(true, version) }
+        }
+    }
+}
+
 mod broker_heartbeat_request {
     use ottla_protocol::messages::broker_heartbeat_request::*;
 
@@ -2174,6 +2349,24 @@ mod broker_heartbeat_response {
                 is_caught_up: values.next(version),
                 is_fenced: values.next(version),
                 should_shut_down: values.next(version),
+            }
+        }
+    }
+}
+
+mod broker_registration_change_record {
+    use ottla_protocol::messages::broker_registration_change_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for BrokerRegistrationChangeRecord {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                broker_id: values.next(version),
+                broker_epoch: values.next(version),
+                fenced: values.next(version),
+                in_controlled_shutdown: if version >= 1 { values.next(version) } else { 0 },
+                log_dirs: if version >= 2 { values.next(version) } else { Vec::new() },
             }
         }
     }
@@ -2233,6 +2426,58 @@ mod broker_registration_response {
                 throttle_time_ms: values.next(version),
                 error_code: values.next(version),
                 broker_epoch: values.next(version),
+            }
+        }
+    }
+}
+
+mod clear_elr_record {
+    use ottla_protocol::messages::clear_elr_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for ClearElrRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { topic_name: values.next(version) }
+        }
+    }
+}
+
+mod client_quota_record {
+    use ottla_protocol::messages::client_quota_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for ClientQuotaRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                entity: values.next(version),
+                key: values.next(version),
+                value: values.next(version),
+                remove: values.next(version),
+            }
+        }
+    }
+
+    impl Fill for EntityData<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { entity_type: values.next(version), entity_name: values.option(true, version) }
+        }
+    }
+}
+
+mod config_record {
+    use ottla_protocol::messages::config_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for ConfigRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                resource_type: values.next(version),
+                resource_name: values.next(version),
+                name: values.next(version),
+                value: values.option(true, version),
             }
         }
     }
@@ -3030,6 +3275,26 @@ mod default_principal_data {
                 type_: values.next(version),
                 name: values.next(version),
                 token_authenticated: values.next(version),
+            }
+        }
+    }
+}
+
+mod delegation_token_record {
+    use ottla_protocol::messages::delegation_token_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for DelegationTokenRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                owner: values.next(version),
+                requester: values.next(version),
+                renewers: values.next(version),
+                issue_timestamp: values.next(version),
+                max_timestamp: values.next(version),
+                expiration_timestamp: values.next(version),
+                token_id: values.next(version),
             }
         }
     }
@@ -4325,6 +4590,18 @@ mod end_quorum_epoch_response {
     }
 }
 
+mod end_transaction_record {
+    use ottla_protocol::messages::end_transaction_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for EndTransactionRecord {
+        fn fill(_values: &mut Values, _version: i16) -> Self {
+            Self {}
+        }
+    }
+}
+
 mod end_txn_marker {
     use ottla_protocol::messages::end_txn_marker::*;
 
@@ -4423,6 +4700,30 @@ mod expire_delegation_token_response {
                 expiry_timestamp_ms: values.next(version),
                 throttle_time_ms: values.next(version),
             }
+        }
+    }
+}
+
+mod feature_level_record {
+    use ottla_protocol::messages::feature_level_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for FeatureLevelRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { name: values.next(version), feature_level: values.next(version) }
+        }
+    }
+}
+
+mod fence_broker_record {
+    use ottla_protocol::messages::fence_broker_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for FenceBrokerRecord {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { id: values.next(version), epoch: values.next(version) }
         }
     }
 }
@@ -5639,6 +5940,18 @@ mod metadata_response {
     }
 }
 
+mod no_op_record {
+    use ottla_protocol::messages::no_op_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for NoOpRecord {
+        fn fill(_values: &mut Values, _version: i16) -> Self {
+            Self {}
+        }
+    }
+}
+
 mod offset_commit_key {
     use ottla_protocol::messages::offset_commit_key::*;
 
@@ -5989,6 +6302,64 @@ mod offset_for_leader_epoch_response {
     }
 }
 
+mod partition_change_record {
+    use ottla_protocol::messages::partition_change_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for PartitionChangeRecord {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                partition_id: values.next(version),
+                topic_id: values.next(version),
+                isr: values.option(true, version),
+                leader: values.next(version),
+                replicas: values.option(true, version),
+                removing_replicas: values.option(true, version),
+                adding_replicas: values.option(true, version),
+                leader_recovery_state: values.next(version),
+                directories: if version >= 1 { values.option(true, version) } else { None },
+                eligible_leader_replicas: if version >= 2 {
+                    values.option(true, version)
+                } else {
+                    None
+                },
+                last_known_elr: if version >= 2 { values.option(true, version) } else { None },
+            }
+        }
+    }
+}
+
+mod partition_record {
+    use ottla_protocol::messages::partition_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for PartitionRecord {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                partition_id: values.next(version),
+                topic_id: values.next(version),
+                replicas: values.next(version),
+                isr: values.next(version),
+                removing_replicas: values.next(version),
+                adding_replicas: values.next(version),
+                leader: values.next(version),
+                leader_recovery_state: values.next(version),
+                leader_epoch: values.next(version),
+                partition_epoch: values.next(version),
+                directories: if version >= 1 { values.next(version) } else { Vec::new() },
+                eligible_leader_replicas: if version >= 2 {
+                    values.option(true, version)
+                } else {
+                    None
+                },
+                last_known_elr: if version >= 2 { values.option(true, version) } else { None },
+            }
+        }
+    }
+}
+
 mod produce_request {
     use ottla_protocol::messages::produce_request::*;
     use ottla_record::Uuid;
@@ -6092,6 +6463,22 @@ mod produce_response {
                 host: values.next(version),
                 port: values.next(version),
                 rack: values.option(true, version),
+            }
+        }
+    }
+}
+
+mod producer_ids_record {
+    use ottla_protocol::messages::producer_ids_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for ProducerIdsRecord {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                broker_id: values.next(version),
+                broker_epoch: values.next(version),
+                next_producer_id: values.next(version),
             }
         }
     }
@@ -6249,6 +6636,113 @@ mod read_share_group_state_summary_response {
     }
 }
 
+mod register_broker_record {
+    use ottla_protocol::messages::register_broker_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for RegisterBrokerRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                broker_id: values.next(version),
+                is_migrating_zk_broker: if version >= 2 { values.next(version) } else { false },
+                incarnation_id: values.next(version),
+                broker_epoch: values.next(version),
+                end_points: values.next(version),
+                features: values.next(version),
+                rack: values.option(true, version),
+                fenced: values.next(version),
+                in_controlled_shutdown: if version >= 1 { values.next(version) } else { false },
+                log_dirs: if version >= 3 { values.next(version) } else { Vec::new() },
+            }
+        }
+    }
+
+    impl Fill for BrokerEndpoint<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                name: values.next(version),
+                host: values.next(version),
+                port: values.next(version),
+                security_protocol: values.next(version),
+            }
+        }
+    }
+
+    impl Fill for BrokerFeature<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                name: values.next(version),
+                min_supported_version: values.next(version),
+                max_supported_version: values.next(version),
+            }
+        }
+    }
+}
+
+mod register_controller_record {
+    use ottla_protocol::messages::register_controller_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for RegisterControllerRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                controller_id: values.next(version),
+                incarnation_id: values.next(version),
+                zk_migration_ready: values.next(version),
+                end_points: values.next(version),
+                features: values.next(version),
+            }
+        }
+    }
+
+    impl Fill for ControllerEndpoint<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                name: values.next(version),
+                host: values.next(version),
+                port: values.next(version),
+                security_protocol: values.next(version),
+            }
+        }
+    }
+
+    impl Fill for ControllerFeature<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                name: values.next(version),
+                min_supported_version: values.next(version),
+                max_supported_version: values.next(version),
+            }
+        }
+    }
+}
+
+mod remove_access_control_entry_record {
+    use ottla_protocol::messages::remove_access_control_entry_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for RemoveAccessControlEntryRecord {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { id: values.next(version) }
+        }
+    }
+}
+
+mod remove_delegation_token_record {
+    use ottla_protocol::messages::remove_delegation_token_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for RemoveDelegationTokenRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { token_id: values.next(version) }
+        }
+    }
+}
+
 mod remove_raft_voter_request {
     use ottla_protocol::messages::remove_raft_voter_request::*;
 
@@ -6277,6 +6771,30 @@ mod remove_raft_voter_response {
                 error_code: values.next(version),
                 error_message: values.option(true, version),
             }
+        }
+    }
+}
+
+mod remove_topic_record {
+    use ottla_protocol::messages::remove_topic_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for RemoveTopicRecord {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { topic_id: values.next(version) }
+        }
+    }
+}
+
+mod remove_user_scram_credential_record {
+    use ottla_protocol::messages::remove_user_scram_credential_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for RemoveUserScramCredentialRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { name: values.next(version), mechanism: values.next(version) }
         }
     }
 }
@@ -7660,6 +8178,18 @@ mod sync_group_response {
     }
 }
 
+mod topic_record {
+    use ottla_protocol::messages::topic_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for TopicRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { name: values.next(version), topic_id: values.next(version) }
+        }
+    }
+}
+
 mod transaction_log_key {
     use ottla_protocol::messages::transaction_log_key::*;
 
@@ -7761,6 +8291,30 @@ mod txn_offset_commit_response {
     impl Fill for TxnOffsetCommitResponsePartition {
         fn fill(values: &mut Values, version: i16) -> Self {
             Self { partition_index: values.next(version), error_code: values.next(version) }
+        }
+    }
+}
+
+mod unfence_broker_record {
+    use ottla_protocol::messages::unfence_broker_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for UnfenceBrokerRecord {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { id: values.next(version), epoch: values.next(version) }
+        }
+    }
+}
+
+mod unregister_broker_record {
+    use ottla_protocol::messages::unregister_broker_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for UnregisterBrokerRecord {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { broker_id: values.next(version), broker_epoch: values.next(version) }
         }
     }
 }
@@ -7999,6 +8553,25 @@ mod update_raft_voter_response {
                 leader_epoch: values.next(version),
                 host: values.next(version),
                 port: values.next(version),
+            }
+        }
+    }
+}
+
+mod user_scram_credential_record {
+    use ottla_protocol::messages::user_scram_credential_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for UserScramCredentialRecord<'static> {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self {
+                name: values.next(version),
+                mechanism: values.next(version),
+                salt: values.next(version),
+                stored_key: values.next(version),
+                server_key: values.next(version),
+                iterations: values.next(version),
             }
         }
     }
@@ -8255,6 +8828,18 @@ mod write_txn_markers_response {
     impl Fill for WritableTxnMarkerPartitionResult {
         fn fill(values: &mut Values, version: i16) -> Self {
             Self { partition_index: values.next(version), error_code: values.next(version) }
+        }
+    }
+}
+
+mod zk_migration_state_record {
+    use ottla_protocol::messages::zk_migration_state_record::*;
+
+    use crate::values::{Fill, Values};
+
+    impl Fill for ZkMigrationStateRecord {
+        fn fill(values: &mut Values, version: i16) -> Self {
+            Self { zk_migration_state: values.next(version) }
         }
     }
 }
