@@ -5,16 +5,19 @@
 //! Writing gives Kafka's compact text; reading takes the keys in any order and ignores unknown
 //! ones, for JSON promises no order and a later version may add to it.
 
+mod acl;
 mod broker;
 mod config;
 mod controller;
 mod topic;
+mod user;
 
 use std::fmt;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use acl::{AclEntry, AclResource, Acls, decode_acls, encode_acls};
 pub use broker::{BrokerRegistration, Endpoint, SecurityProtocol, SupportedVersions};
 pub use config::{ConfigChange, ConfigEntity, decode_config, desanitize, encode_config, sanitize};
 pub use controller::{
@@ -22,6 +25,7 @@ pub use controller::{
     decode_controller_epoch, encode_cluster_id, encode_controller_epoch,
 };
 pub use topic::{PartitionState, TopicAssignment};
+pub use user::{ScramCredential, encode_quota};
 
 use ottla_record::{BrokerId, PartitionId};
 

@@ -1,6 +1,6 @@
 //! The text of each znode, written and read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_metadata::znodes::*;
 use ottla_record::{BrokerId, LeaderEpoch, PartitionId, ProducerId, Uuid};
@@ -302,5 +302,57 @@ fn entities_lie_where_kafka_puts_them() {
     for bad in ["", "topics", "topics/", "brokers/x", "users/a/b/c", "users/%4", "a/b", "users/%FF"]
     {
         assert!(ConfigEntity::parse(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn access_rules() {
+    let entry = |principal: &str, operation: &str| AclEntry {
+        principal: principal.to_owned(),
+        permission_type: "Allow".to_owned(),
+        operation: operation.to_owned(),
+        host: "*".to_owned(),
+    };
+    check(
+        BTreeSet::from([entry("User:ann", "Read"), entry("User:ann", "Describe")]),
+        concat!(
+            r#"{"version":1,"acls":[{"principal":"User:ann","permissionType":"Allow","#,
+            r#""operation":"Describe","host":"*"},{"principal":"User:ann","#,
+            r#""permissionType":"Allow","operation":"Read","host":"*"}]}"#
+        ),
+        // As Kafka 3.9 wrote it.
+        &[concat!(
+            r#"{"version":1,"acls":[{"principal":"User:ann","permissionType":"Allow","#,
+            r#""operation":"Read","host":"*"},{"principal":"User:ann","#,
+            r#""permissionType":"Allow","operation":"Describe","host":"*"}]}"#
+        )],
+        encode_acls,
+        decode_acls,
+    );
+    assert!(decode_acls(br#"{"version":2,"acls":[]}"#).is_err());
+    let resource = |is_prefix| {
+        AclResource { resource_type: "Topic", name: "changes.".to_owned(), is_prefix }.path()
+    };
+    assert_eq!(resource(false), "/kafka-acl/Topic/changes.");
+    assert_eq!(resource(true), "/kafka-acl-extended/prefixed/Topic/changes.");
+}
+
+#[test]
+fn scram_credential() {
+    let bytes = |text: &str| text.as_bytes().to_vec();
+    check(
+        ScramCredential {
+            salt: bytes("salt"),
+            stored_key: bytes("stored"),
+            server_key: bytes("server key"),
+            iterations: 4096,
+        },
+        "salt=c2FsdA==,stored_key=c3RvcmVk,server_key=c2VydmVyIGtleQ==,iterations=4096",
+        &["iterations=4096,server_key=c2VydmVyIGtleQ==,salt=c2FsdA==,stored_key=c3RvcmVk"],
+        |credential| credential.encode().into_bytes(),
+        |text| ScramCredential::decode(std::str::from_utf8(text).unwrap()),
+    );
+    for bad in ["", "salt=c2FsdA==", "salt=!,stored_key=,server_key=,iterations=1"] {
+        assert!(ScramCredential::decode(bad).is_err(), "{bad}");
     }
 }
