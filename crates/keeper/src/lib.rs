@@ -16,6 +16,6 @@ pub use machine::quorum::{
 };
 pub use machine::{
     ANY_VERSION, Caller, Command, CreateMode, Error, Failure, Node, Op, Outcome, Password, Reply,
-    Request, SessionId, Stat, Tree, Written, Zxid,
+    Request, SessionId, Stat, Tree, Written, Zxid, is_valid_path,
 };
 pub use shell::{Keeper, Limits, OpenError, Options, ProposeError, Proposed, Role, Status};

@@ -4,10 +4,12 @@
 //! Owns: the seam to the tree of znodes ([`tree`]) and its providers (the keeper of
 //! this process, [`BuiltIn`], and an ensemble elsewhere, [`ZooKeeper`]),
 //! the text of each znode ([`znodes`]), the operations on the cluster that a controller and its
-//! brokers carry out on them ([`admin`]), and the immutable [`ClusterMetadata`]. Must not know:
-//! clients' sockets, requests, logs.
+//! brokers carry out on them ([`admin`]), what a directory of Kafka's tells of a cluster
+//! ([`adoption`]), and the immutable [`ClusterMetadata`]. Must not know: clients' sockets, requests,
+//! logs.
 
 pub mod admin;
+pub mod adoption;
 mod builtin;
 mod changes;
 mod cluster;

@@ -1,5 +1,6 @@
 //! The cluster's metadata over the built-in keeper on a disk in memory.
 
+mod adoption;
 mod cluster;
 mod configs;
 mod contract;
