@@ -33,6 +33,8 @@ const CHECKPOINTS: [&str; 4] =
 /// Whose a directory is (`meta.properties`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Identity {
+    /// 1 if Kafka wrote it under KRaft: it stays, so that Kafka knows its directory again.
+    version: i32,
     broker_id: BrokerId,
     /// Unknown until the broker has joined a cluster for the first time.
     cluster_id: Option<String>,
@@ -41,9 +43,12 @@ struct Identity {
 
 impl Identity {
     fn text(&self) -> String {
-        let Self { broker_id, cluster_id, directory_id } = self;
+        let Self { version, broker_id, cluster_id, directory_id } = self;
         let cluster = cluster_id.as_ref().map_or(String::new(), |id| format!("cluster.id={id}\n"));
-        format!("#\n#\nversion=0\nbroker.id={broker_id}\n{cluster}directory.id={directory_id}\n")
+        let key = if *version == 1 { "node.id" } else { "broker.id" };
+        format!(
+            "#\n#\nversion={version}\n{key}={broker_id}\n{cluster}directory.id={directory_id}\n"
+        )
     }
 }
 
@@ -424,8 +429,10 @@ fn identify(
             return Err(DirectoryError::Foreign { dir, key, found, expected });
         }
     }
+    let version = value_of("version").and_then(|version| version.parse().ok()).unwrap_or(0);
     let known_id = value_of("directory.id").and_then(|id| Uuid::parse(&id));
     let identity = Identity {
+        version,
         broker_id,
         cluster_id: value_of("cluster.id"),
         directory_id: known_id.unwrap_or_else(|| Uuid::from_random(world.random.bytes16())),

@@ -24,6 +24,16 @@ pub(crate) struct LeaderEpochs {
 
 const FILE: &str = "leader-epoch-checkpoint";
 
+/// The last epoch of the history in `dir`, without opening it; `None` where it has none, or one that
+/// cannot be right.
+pub(crate) fn latest_in(disk: &dyn Disk, dir: &Path) -> io::Result<Option<LeaderEpoch>> {
+    match checkpoint::read_lines(disk, &dir.join(FILE)) {
+        Ok(lines) => Ok(parse(&lines).and_then(|entries| Some(entries.last()?.0))),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 impl LeaderEpochs {
     /// Reads the history in `dir`. The second value is `false` if there is none, or one that cannot
     /// be right: it must be made anew from the batches.
