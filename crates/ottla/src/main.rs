@@ -56,6 +56,7 @@ mod tests {
     fn command_lines_are_read() {
         for line in [
             "ottla start --config server.properties --set a=b --set c=d --log-format json",
+            "ottla start --adopt --set log.dirs=/data",
             "ottla stop --data-dir /data --timeout 5",
             "ottla status --bootstrap a:1,b:2 --json",
             "ottla config show --origin --config server.properties",

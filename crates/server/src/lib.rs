@@ -5,6 +5,7 @@
 //! keeps its tree.
 
 mod acknowledge;
+mod adoption;
 mod advertise;
 mod authorize;
 mod call;
@@ -24,4 +25,5 @@ mod node;
 mod producer_ids;
 mod topics;
 
+pub use adoption::AdoptionError;
 pub use node::{Listening, Node, StartError};

@@ -1,7 +1,7 @@
 //! Starting and stopping a node.
 //!
-//! Order of starting: log directories are locked; the keeper elects itself; logs are opened; the
-//! broker registers; listeners are bound; only then is the first request read. Order of stopping:
+//! Order of starting: log directories are locked; the keeper elects itself; what Kafka left is
+//! adopted, at the first start; logs are opened; the broker registers; listeners are bound; only then is the first request read. Order of stopping:
 //! no more requests; logs are closed; the session ends; the directories are marked as clean.
 
 use std::collections::BTreeSet;
@@ -27,11 +27,12 @@ use ottla_runtime::net::{ListenOptions, Listener as Socket};
 use ottla_runtime::task::Worker;
 use ottla_runtime::{BufferPool, Spawner, Task, World, process, task};
 
+use crate::adoption::{self, AdoptionError};
 use crate::authorize::Authorizer;
 use crate::cleaning;
 use crate::cluster::{ChangeError, Cluster, Parts, log_config};
 use crate::config::{self, BrokerConfig};
-use crate::coordination::Coordination;
+use crate::coordination::{Coordination, KEEPER_DIR};
 use crate::dispatch::Services;
 use crate::fetch::SessionCache;
 use crate::flushing;
@@ -75,6 +76,8 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// What Kafka left in the log directories cannot be adopted.
+    Adoption(AdoptionError),
     /// The keeper's directory cannot be used.
     Keeper(OpenError),
     /// The tree of znodes did not answer.
@@ -106,6 +109,7 @@ impl fmt::Display for StartError {
                  log.dirs: its metadata is there",
                 dir.display()
             ),
+            Self::Adoption(error) => error.fmt(f),
             Self::Keeper(error) => error.fmt(f),
             Self::Tree(error) => write!(f, "metadata: {error}"),
             Self::Register(error) => error.fmt(f),
@@ -126,6 +130,15 @@ impl std::error::Error for StartError {}
 impl From<DirectoryError> for StartError {
     fn from(error: DirectoryError) -> Self {
         Self::Directory(error)
+    }
+}
+
+impl From<AdoptionError> for StartError {
+    fn from(error: AdoptionError) -> Self {
+        match error {
+            AdoptionError::Directory(error) => Self::Directory(error),
+            error => Self::Adoption(error),
+        }
     }
 }
 
@@ -151,6 +164,7 @@ impl Node {
     /// Starts a node on the runtime that this is called on, which becomes its control runtime.
     pub async fn start(world: World, config: BrokerConfig) -> Result<Self, StartError> {
         let config = Arc::new(config);
+        let prospect = adoption::look_first(&world, &config, KEEPER_DIR)?;
         let directories = config.log_dirs.iter();
         let mut directories = directories
             .map(|dir| LogDirectory::open(&world, dir, config.id))
@@ -163,6 +177,7 @@ impl Node {
             Coordination::start(&world, &config, &directories[0], &keeper_worker).await?;
         let tree: Arc<dyn Tree> = coordination.tree.clone();
 
+        adoption::adopt(&world, &config, prospect, &*tree).await?;
         create_top_level_paths(&*tree).await?;
         let new_id = Uuid::from_random(world.random.bytes16());
         let cluster_id = get_or_create_cluster_id(&*tree, new_id).await?;

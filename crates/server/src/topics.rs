@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ottla_metadata::{Config, Topic};
 
 use crate::cluster::{ChangeError, Placement};
+use crate::config::BrokerConfig;
 use crate::dispatch::Services;
 
 /// The topic of consumer groups' offsets.
@@ -35,10 +36,15 @@ fn offsets_topic(services: &Services) -> (Placement, Config) {
         partitions: group.offsets_topic_num_partitions as usize,
         replication_factor: group.offsets_topic_replication_factor as usize,
     };
+    (placement, offsets_topic_config(&services.config))
+}
+
+/// How the topic of consumer groups' offsets must be set.
+pub(crate) fn offsets_topic_config(config: &BrokerConfig) -> Config {
     let config = [
         ("cleanup.policy", "compact".to_owned()),
         ("compression.type", "producer".to_owned()),
-        ("segment.bytes", group.offsets_topic_segment_bytes.to_string()),
+        ("segment.bytes", config.group.offsets_topic_segment_bytes.to_string()),
     ];
-    (placement, config.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    config.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }

@@ -19,12 +19,17 @@ pub(crate) struct Start {
     /// Found no quorum of keepers on a new directory: wait to be taken into one that is there
     #[arg(long)]
     join: bool,
+    /// Adopt directories of Kafka's whose metadata is in a ZooKeeper that is gone, or does not agree
+    /// with them; what cannot be known is told
+    #[arg(long)]
+    adopt: bool,
 }
 
 impl Start {
     pub(crate) fn run(self) -> Outcome {
         let (mut config, warnings) = self.settings.load()?;
         config.keeper.join = self.join;
+        config.adopt = self.adopt;
         for warning in warnings {
             warn!("{warning}");
         }

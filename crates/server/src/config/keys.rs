@@ -115,6 +115,9 @@ keys! {
         log_dir: String = Key::broker("log.dir").default("./ottla-data").check(Check::NotEmpty);
         /// The directories of the logs, separated by commas.
         log_dirs: Option<String> = Key::broker("log.dirs");
+        /// Where Kafka kept its metadata log, if not in one of the log directories. It is read once,
+        /// at the first start over directories that Kafka wrote.
+        metadata_log_dir: Option<String> = Key::broker("metadata.log.dir");
         /// The free space of a log directory, in bytes, below which produce is refused, so that
         /// deletions, offset commits and a clean stop still have room. -1: the larger of 1 GiB and
         /// 2 % of the disk; 0: none is kept. A key of Ottla.

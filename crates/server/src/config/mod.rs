@@ -41,6 +41,8 @@ pub struct BrokerConfig {
     pub keeper: KeeperConfig,
     /// The log directories: at least one, each once.
     pub log_dirs: Vec<PathBuf>,
+    /// Whether the operator accepts an adoption that leaves something open (`--adopt`).
+    pub adopt: bool,
     /// How many connections an address may hold, where `max.connections.per.ip` does not say.
     pub connections_per_ip: BTreeMap<IpAddr, u32>,
     /// Connections and requests.
@@ -109,6 +111,7 @@ impl BrokerConfig {
             rack: node.broker_rack,
             listeners: listeners?,
             log_dirs: log_dirs?,
+            adopt: false,
             connections_per_ip: connections_per_ip?,
             network: network?,
             storage: storage?,

@@ -1,5 +1,6 @@
 //! A node in this process, asked over real sockets.
 
+mod adoption;
 mod broker;
 mod client;
 mod committed;
