@@ -6,6 +6,7 @@
               threads and sockets are the right ones"
 )]
 
+mod adopt;
 mod broker;
 mod client;
 mod disk;
@@ -35,8 +36,8 @@ use install::Tools;
 
 const USAGE: &str =
     "usage: conformance SUITE [OPTION]...
-  SUITE                  install, clients, flights, tools, disk, keeper, keeper-clients, keeper-kafka, tree,
-                         power, or all
+  SUITE                  install, clients, flights, tools, disk, adopt, keeper, keeper-clients, keeper-kafka,
+                         tree, power, or all
   --broker PATH          start this ottla binary; target/release/ottla by default
   --kafka 3.9|4          start Apache Kafka instead, the reference
   --bootstrap HOST:PORT  use a broker that runs already
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         "keeper-kafka",
         "tree",
         "disk",
+        "adopt",
         "power",
         "all",
     ];
@@ -154,7 +156,7 @@ fn run(options: &Options) -> Outcome<usize> {
 fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcome<usize> {
     let runs = |suite: &str| options.suite == suite || options.suite == "all";
     let mut failures = 0;
-    let no_broker = ["disk", "keeper", "keeper-clients", "keeper-kafka", "tree"];
+    let no_broker = ["disk", "adopt", "keeper", "keeper-clients", "keeper-kafka", "tree"];
     if !no_broker.contains(&&*options.suite) {
         let clients = client::clients(options.only.as_deref())?;
         let broker = Broker::start(&options.target, tools)?;
@@ -184,6 +186,9 @@ fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcom
     }
     if options.suite == "tree" || runs("tree") && matches!(options.target, Target::Ottla(_)) {
         failures += tree::run(tools)?;
+    }
+    if options.suite == "adopt" || runs("adopt") && matches!(options.target, Target::Ottla(_)) {
+        failures += adopt::run(&options.target, tools)?;
     }
     if runs("disk") {
         failures += disk::run(&options.target, tools, now, work)?;
