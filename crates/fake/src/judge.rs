@@ -36,8 +36,8 @@ pub enum Answered {
     Version(i32),
     /// It is done, and the child has this number.
     Number(u32),
-    /// The number and the version; nothing if there is no znode.
-    Found(Option<(u32, i32)>),
+    /// What is there; nothing if there is no znode.
+    Found(Option<Seen>),
     /// There is no znode.
     NoNode,
     /// There is one already.
@@ -50,6 +50,17 @@ pub enum Answered {
     Nothing,
     /// It may be done, or never will be.
     Unknown,
+}
+
+/// What a read shows of a znode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seen {
+    /// What it holds.
+    pub number: u32,
+    /// How often that was replaced.
+    pub version: i32,
+    /// How many children it has, the lock among them.
+    pub children: u32,
 }
 
 /// What several clients asked of one znode, which did not exist at first, and were answered.
@@ -144,6 +155,13 @@ struct State {
     lock: Option<i64>,
 }
 
+impl State {
+    fn seen(&self) -> Seen {
+        let children = self.appended + u32::from(self.lock.is_some());
+        Seen { number: self.number, version: self.version, children }
+    }
+}
+
 impl Specification for Znode {
     type State = Option<State>;
     type Operation = (Asked, Answered);
@@ -173,7 +191,7 @@ fn happen(asked: &Asked, state: &Option<State>) -> (Answered, Option<State>) {
     let mut next = known.clone();
     let answered = match asked {
         Asked::Create(_) => Answered::NodeExists,
-        Asked::Read => Answered::Found(Some((known.number, known.version))),
+        Asked::Read => Answered::Found(Some(known.seen())),
         Asked::Set(_, Some(version)) if *version != known.version => Answered::BadVersion,
         Asked::Set(number, _) => {
             (next.number, next.version) = (*number, known.version + 1);
@@ -202,6 +220,10 @@ fn happen(asked: &Asked, state: &Option<State>) -> (Answered, Option<State>) {
 mod tests {
     use super::*;
 
+    fn found(number: u32, version: i32, children: u32) -> Answered {
+        Answered::Found(Some(Seen { number, version, children }))
+    }
+
     /// Calls that follow on each other, and their answers.
     fn judged(steps: &[(Asked, Answered)]) -> bool {
         let mut judge = Judge::default();
@@ -226,13 +248,14 @@ mod tests {
             (Delete, NotEmpty),
             (End(7), Done),
             (Lock(8), Done),
-            (Read, Found(Some((2, 1)))),
+            (Read, found(2, 1, 2)),
         ];
         assert!(judged(&right));
         for wrong in [
             (Append, Number(2)),
             (Lock(9), Done),
-            (Read, Found(Some((2, 0)))),
+            (Read, found(2, 0, 2)),
+            (Read, found(2, 1, 1)),
             (Read, Found(None)),
             (Set(5, None), Version(1)),
         ] {
@@ -247,14 +270,14 @@ mod tests {
         judge.answer(created, Answered::Done);
         let unknown = judge.call(Asked::Set(2, None));
         judge.answer(unknown, Answered::Unknown);
-        for found in [(1, 0), (2, 1)] {
+        for (number, version) in [(1, 0), (2, 1)] {
             let read = judge.call(Asked::Read);
-            judge.answer(read, Answered::Found(Some(found)));
+            judge.answer(read, found(number, version, 0));
             assert!(judge.is_linearizable());
         }
         // But not be taken back.
         let read = judge.call(Asked::Read);
-        judge.answer(read, Answered::Found(Some((1, 0))));
+        judge.answer(read, found(1, 0, 0));
         assert!(!judge.is_linearizable());
     }
 
@@ -264,7 +287,7 @@ mod tests {
         let refused = judge.call(Asked::Create(1));
         judge.answer(refused, Answered::Nothing);
         let read = judge.call(Asked::Read);
-        judge.answer(read, Answered::Found(Some((1, 0))));
+        judge.answer(read, found(1, 0, 0));
         assert!(!judge.is_linearizable());
     }
 }

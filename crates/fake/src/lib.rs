@@ -15,6 +15,6 @@ mod random;
 
 pub use clock::{FakeClock, RunningClock};
 pub use disk::{Crash, FakeDisk};
-pub use judge::{Answered, Asked, Judge};
+pub use judge::{Answered, Asked, Judge, Seen};
 pub use network::{FakeNetwork, HostId, Sent};
 pub use random::{Dice, FakeRandom};

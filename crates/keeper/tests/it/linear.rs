@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ottla_fake::{Answered, Asked, Dice, Judge};
+use ottla_fake::{Answered, Asked, Dice, Judge, Seen};
 use ottla_keeper::{
     ANY_VERSION, Caller, Command, CreateMode, Error, Keeper, Op, Outcome, ProposeError, Reply,
     Request, Written,
@@ -217,7 +217,8 @@ async fn read(
     let node = keeper.read(|tree| tree.get(path));
     Ok(Some(Answered::Found(node.map(|node| {
         let data = node.data.expect("it has a number");
-        (u32::from_be_bytes(data[..].try_into().expect("four bytes")), node.stat.version)
+        let number = u32::from_be_bytes(data[..].try_into().expect("four bytes"));
+        Seen { number, version: node.stat.version, children: node.stat.num_children as u32 }
     }))))
 }
 
