@@ -17,6 +17,7 @@ mod keeper;
 mod keeper_clients;
 mod keeper_kafka;
 mod matrix;
+mod namespace;
 mod noise;
 mod power;
 mod quorum;

@@ -2,63 +2,30 @@
 //!
 //! Owns: the order in which they start and end. Must not know: what clients ask of the broker.
 //!
-//! The file system is ext4 on a loop device on the drive's file. It is mounted in a mount namespace of
-//! this process alone: whatever happens to us, the kernel takes all of it away.
+//! The file system is mounted in a mount namespace of this process alone: whatever happens to us, the
+//! kernel takes all of it away.
 
 use std::fs::{self, File};
-use std::io::{BufReader, Write as _};
-use std::os::unix::process::CommandExt as _;
+use std::io::{self, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
-use std::{env, io};
 
-use super::drive::{self, Asked, Drive};
+use super::drive::Asked;
 use super::medium::Cut;
+use super::volume::Volume;
 use crate::Outcome;
 use crate::noise::Noise;
 
-/// Room for the data of all cuts. Only what is written takes memory.
+/// Room for the data of all cuts.
 const DRIVE_BYTES: usize = 1 << 30;
 /// A broker that does not serve by then has failed to start. After many cuts it has many logs to
 /// recover.
 const START_TIMEOUT: Duration = Duration::from_secs(180);
-/// How long a drive waits for the request that the power is to fail in.
-const IDLE: Duration = Duration::from_millis(300);
 /// The file that the brokers' log goes to.
 pub(crate) const LOG: &str = "broker.log";
-/// Set for the process that has its own mount namespace.
-const INSIDE: &str = "OTTLA_POWER_INSIDE";
-/// The programs of util-linux and e2fsprogs that are run.
-const PROGRAMS: [&str; 4] = ["unshare", "mount", "umount", "mkfs.ext4"];
-
-/// What this machine lacks for such a test; `None` if it has everything.
-pub(crate) fn missing() -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("it mounts file systems, so it has to be root".to_owned());
-    }
-    let devices = [drive::DEVICE, "/dev/loop-control"];
-    let device = devices.into_iter().find(|path| !Path::new(path).exists());
-    let absent = |program: &&str| {
-        let mut version = Command::new(program);
-        version.arg("-V").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        version.status().is_err()
-    };
-    device.or_else(|| PROGRAMS.into_iter().find(absent)).map(|what| format!("there is no {what}"))
-}
-
-/// Becomes a process with a mount namespace of its own. Returns in there, or with an error.
-pub(crate) fn enter_namespace() -> Outcome<()> {
-    if env::var_os(INSIDE).is_some() {
-        return Ok(());
-    }
-    let mut inside = Command::new("unshare");
-    inside.args(["--mount", "--propagation", "private"]);
-    inside.arg(env::current_exe()?).args(env::args_os().skip(1)).env(INSIDE, "1");
-    Err(format!("unshare: {}", inside.exec()).into())
-}
 
 /// A machine that runs a broker.
 pub(crate) struct Machine {
@@ -67,7 +34,7 @@ pub(crate) struct Machine {
     /// Keys of the broker, as `key=value`.
     keys: Vec<String>,
     broker: Option<Child>,
-    drive: Drive,
+    volume: Volume,
 }
 
 impl Machine {
@@ -75,26 +42,18 @@ impl Machine {
     pub(crate) fn new(binary: &Path, keys: Vec<String>, home: &Path) -> Outcome<Self> {
         let binary =
             fs::canonicalize(binary).map_err(|error| format!("{}: {error}", binary.display()))?;
-        fs::create_dir_all(home.join("mnt"))?;
-        let drive = Drive::new(&home.join("drive"), DRIVE_BYTES)?;
-        // All of it now, rather than by a thread of the kernel when it is mounted.
-        let whole = "lazy_itable_init=0,lazy_journal_init=0,nodiscard";
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-E", whole]).arg(drive.path()))?;
-        Ok(Self { home: home.to_owned(), binary, keys, broker: None, drive })
+        let volume = Volume::new(home, DRIVE_BYTES)?;
+        Ok(Self { home: home.to_owned(), binary, keys, broker: None, volume })
     }
 
     /// Mounts what is on the drive, and starts the broker there. Returns its `host:port`.
     pub(crate) fn start(&mut self) -> Outcome<String> {
-        let mount = self.home.join("mnt");
-        run(Command::new("mount")
-            .args(["-t", "ext4", "-o", "loop"])
-            .arg(self.drive.path())
-            .arg(&mount))?;
+        self.volume.mount()?;
         let mut command = Command::new(&self.binary);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command.args(["--log-format", "json", "start"]);
         command.args(["--set", "listeners=PLAINTEXT://127.0.0.1:0"]);
-        command.arg("--set").arg(format!("log.dirs={}", mount.join("data").display()));
+        command.arg("--set").arg(format!("log.dirs={}", self.volume.path().join("data").display()));
         // The drive has less room than the broker likes to keep free.
         command.args(["--set", "log.dir.min.free.bytes=0"]);
         for key in &self.keys {
@@ -117,41 +76,22 @@ impl Machine {
 
     /// The power fails in the middle of the drive's write or flush after `requests` others.
     pub(crate) fn fail(&mut self, requests: u64) -> Outcome<()> {
-        self.drive.fail(requests, IDLE);
-        if let Some(mut broker) = self.broker.take() {
-            // From here on it does nothing any more: it takes no answer of the drive's for a success.
-            broker.kill()?;
-            self.drive.turn_off();
-            broker.wait()?;
-        }
-        self.unmount()
+        self.volume.fail(requests, self.broker.take())
     }
 
     /// The power returns; of what the drive had not flushed, the dice decide what is left.
     pub(crate) fn repower(&mut self, dice: &mut Noise) -> Cut {
-        self.drive.turn_on(dice)
+        self.volume.repower(dice)
     }
 
     pub(crate) fn asked(&self) -> Asked {
-        self.drive.asked()
-    }
-
-    /// With the last mount the loop device goes, and the pages that the kernel kept of it.
-    fn unmount(&self) -> Outcome<()> {
-        run(Command::new("umount").arg(self.home.join("mnt")))
+        self.volume.asked()
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if let Some(broker) = &mut self.broker {
-            // It may have ended by itself; so may the mount.
-            let _ = broker.kill();
-            self.drive.turn_off();
-            let _ = broker.wait();
-        }
-        self.drive.turn_off();
-        let _ = self.unmount();
+        self.volume.turn_off(self.broker.as_mut());
     }
 }
 
@@ -172,13 +112,4 @@ fn follow(lines: impl io::BufRead, mut copy: File, serves: &mpsc::Sender<String>
             _ => {}
         }
     }
-}
-
-fn run(command: &mut Command) -> Outcome<()> {
-    let output = command.stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let program = command.get_program().to_string_lossy().into_owned();
-    Err(format!("{program}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into())
 }

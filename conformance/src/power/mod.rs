@@ -12,6 +12,7 @@ mod drive;
 mod load;
 mod machine;
 mod medium;
+mod volume;
 
 use std::env;
 use std::fs;
@@ -24,14 +25,14 @@ use std::time::{Duration, Instant, SystemTime};
 use ottla_runtime::task::block_on;
 use tokio::sync::watch;
 
-use crate::Outcome;
 use crate::noise::Noise;
+use crate::{Outcome, namespace};
 use check::Findings;
 use drive::Asked;
 use load::{Ledger, Phase, Plan};
 use machine::Machine;
-pub(crate) use machine::missing;
 use medium::Cut;
+use volume::{DEVICES, PROGRAMS};
 
 /// How many partitions are written to, one number after the other: a flush of few files and one of
 /// many are made in different ways.
@@ -65,9 +66,14 @@ impl Options {
     }
 }
 
+/// What this machine lacks for it; `None` if it has everything.
+pub(crate) fn missing() -> Option<String> {
+    namespace::missing(&DEVICES, &PROGRAMS, &[])
+}
+
 /// Both runs. Returns how many things failed.
 pub(crate) fn run(binary: &Path, options: &Options) -> Outcome<usize> {
-    machine::enter_namespace()?;
+    namespace::enter(&[])?;
     let seed = match options.seed {
         Some(seed) => seed,
         None => SystemTime::UNIX_EPOCH.elapsed()?.as_micros() as u64,
