@@ -16,6 +16,7 @@ mod kcat;
 mod keeper;
 mod keeper_clients;
 mod keeper_kafka;
+mod keeper_linear;
 mod matrix;
 mod namespace;
 mod noise;
@@ -38,14 +39,14 @@ use install::Tools;
 const USAGE: &str =
     "usage: conformance SUITE [OPTION]...
   SUITE                  install, clients, flights, tools, disk, adopt, keeper, keeper-clients, keeper-kafka,
-                         tree, power, or all
+                         tree, power, keeper-linear, or all
   --broker PATH          start this ottla binary; target/release/ottla by default
   --kafka 3.9|4          start Apache Kafka instead, the reference
   --bootstrap HOST:PORT  use a broker that runs already
   --only NAME,NAME       clients, keeper-clients: only these
   --rows N               flights: only the first N rows, and no consumer is killed
   --cuts N               power: so many cuts; $OTTLA_POWER_CUTS or 3 by default
-  --seed N               power: the draws of an earlier run
+  --seed N               power, keeper-linear: the draws of an earlier run
   --flush-before-ack true|false   power: only with log.flush.before.ack, or only without";
 
 /// What this machine cannot run is no success: this exit code says so, as automake's does.
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
         "disk",
         "adopt",
         "power",
+        "keeper-linear",
         "all",
     ];
     let Some(options) = Options::parse(env::args().skip(1))
@@ -115,9 +117,12 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    if options.suite == "power"
-        && let Some(what) = power::missing()
-    {
+    let lack = match options.suite.as_str() {
+        "power" => power::missing(),
+        "keeper-linear" => keeper_linear::missing(),
+        _ => None,
+    };
+    if let Some(what) = lack {
         println!("not run: {what}");
         return ExitCode::from(NOT_RUN);
     }
@@ -135,11 +140,14 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Outcome<usize> {
-    if options.suite == "power" {
+    if ["power", "keeper-linear"].contains(&&*options.suite) {
         let Target::Ottla(binary) = &options.target else {
-            return Err("power: it has to start the broker itself, an ottla".into());
+            return Err(format!("{}: it has to start an ottla itself", options.suite).into());
         };
-        return power::run(binary, &options.power);
+        return match options.suite.as_str() {
+            "power" => power::run(binary, &options.power),
+            _ => keeper_linear::run(binary, options.power.seed),
+        };
     }
     let tools = Tools::install()?;
     if options.suite == "install" {

@@ -108,6 +108,15 @@ pub(crate) const SUITES: [Suite; 18] = [
         full_env: &[("OTTLA_POWER_CUTS", "50")],
     },
     Suite {
+        name: "keeper-linear",
+        shows: "what clients of a quorum see is linearizable, whatever fails; proved for eight minutes",
+        needs: Needs::Rust,
+        share_s: 60,
+        program: Program::Conformance,
+        args: &["keeper-linear"],
+        full_env: &[("OTTLA_LINEAR_ROUNDS", "8"), ("OTTLA_LINEAR_SECONDS", "60")],
+    },
+    Suite {
         name: "crash",
         shows: "a crash at any call of the disk takes nothing that is durable; proved at 100,000 points",
         needs: Needs::Rust,

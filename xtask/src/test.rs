@@ -16,8 +16,8 @@ const ELSEWHERE: [(&str, &str); 4] = [
     ("other codecs", "cargo run --release --manifest-path oracle/Cargo.toml"),
 ];
 
-/// What has to run for the foreign clients, and Debian's packages with it.
-const PROGRAMS: [(&[&str], &str); 8] = [
+/// What has to run for the foreign clients and the keepers' network, and Debian's packages with it.
+const PROGRAMS: [(&[&str], &str); 9] = [
     (&["kcat", "-V"], "kcat"),
     (&["java", "-version"], "default-jre-headless"),
     (&["javac", "-version"], "default-jdk-headless"),
@@ -26,6 +26,7 @@ const PROGRAMS: [(&[&str], &str); 8] = [
     (&["npm", "--version"], "npm"),
     (&["go", "version"], "golang-go"),
     (&["python3", "-c", "import ensurepip, venv"], "python3-venv"),
+    (&["ip", "-V"], "iproute2"),
 ];
 
 /// One line of the table at the end.

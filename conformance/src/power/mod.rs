@@ -32,7 +32,7 @@ use drive::Asked;
 use load::{Ledger, Phase, Plan};
 use machine::Machine;
 use medium::Cut;
-use volume::{DEVICES, PROGRAMS};
+pub(crate) use volume::{DEVICES, PROGRAMS, Volume};
 
 /// How many partitions are written to, one number after the other: a flush of few files and one of
 /// many are made in different ways.

@@ -15,8 +15,9 @@ const ROWS: [&[&str]; 7] = [
     &["bench", "conformance", "ottla", "simulation", "xtask"],
 ];
 
-/// The simulator's doors: only tests stand behind them.
+/// The simulator's doors: only tests stand behind them, and a program that is nothing but tests.
 const DEV_ONLY: [&str; 2] = ["fake", "simulation"];
+const TESTING: &str = "conformance";
 
 /// Crates without I/O, and what would give it to them, however far down.
 const PURE: [&str; 6] = ["config", "group", "protocol", "record", "security", "transaction"];
@@ -39,7 +40,7 @@ pub(crate) fn arrows(packages: &[Package]) -> Vec<Finding> {
         };
         for dependency in package.dependencies.iter().filter(|dependency| dependency.local) {
             let used = folder(&dependency.name);
-            let problem = if DEV_ONLY.contains(&used) {
+            let problem = if DEV_ONLY.contains(&used) && user != TESTING {
                 // Tests of its own row may use it too.
                 (!dependency.dev).then(|| format!("`{used}` is for tests only"))
             } else {
@@ -109,6 +110,7 @@ mod tests {
         assert_eq!(found("ottla-log", "ottla-server", true), ["`server` is not below `log`"]);
         assert_eq!(found("ottla-log", "ottla-protocol", false), ["`protocol` is not below `log`"]);
         assert_eq!(found("ottla-server", "ottla-fake", false), ["`fake` is for tests only"]);
+        assert!(found("ottla-conformance", "ottla-fake", false).is_empty(), "it is tests only");
         assert_eq!(found("ottla-log", "ottla-util", false), ["`util` is not below `log`"]);
     }
 
