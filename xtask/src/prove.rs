@@ -15,7 +15,7 @@ const TAIL_LINES: usize = 60;
 /// The suites that can be proved.
 pub(crate) fn list() {
     println!("usage: cargo xtask prove SUITE, which writes docs/reports/SUITE-DATE.md");
-    for suite in &SUITES {
+    for suite in SUITES {
         println!("  {:<14} {}", suite.name, suite.shows);
     }
 }
