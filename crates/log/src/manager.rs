@@ -168,6 +168,13 @@ impl LogManager {
         self.directories.iter().filter_map(failure).collect()
     }
 
+    /// The ids of the directories that are online.
+    #[must_use]
+    pub fn directory_ids(&self) -> Vec<Uuid> {
+        let online = self.directories.iter().filter(|directory| directory.is_online());
+        online.filter_map(LogDirectory::id).collect()
+    }
+
     /// The log of a partition.
     #[must_use]
     pub fn get(&self, partition: &TopicPartition) -> Option<Arc<Log>> {

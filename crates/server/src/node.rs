@@ -193,7 +193,8 @@ impl Node {
         let groups = Arc::new(GroupCoordinator::new(&config, offsets_partitions, &world));
 
         let sockets = bind(&world, &config)?;
-        let (picture, controller) = join(&world, &config, &sockets, &tree, picture).await?;
+        let registration = registration(&world, &config, &sockets, logs.directory_ids());
+        let (picture, controller) = join(&world, &config, registration, &tree, picture).await?;
         let partitions = Arc::new(Partitions::new());
         let parts = Parts {
             world: world.clone(),
@@ -337,11 +338,10 @@ fn bind(world: &World, config: &BrokerConfig) -> Result<Vec<Bound>, StartError> 
 async fn join(
     world: &World,
     config: &BrokerConfig,
-    sockets: &[Bound],
+    registration: BrokerRegistration,
     tree: &Arc<dyn Tree>,
     picture: ClusterMetadata,
 ) -> Result<(ClusterMetadata, Controller), StartError> {
-    let registration = registration(world, config, sockets);
     let epoch =
         register_broker(&**tree, config.id, &registration).await.map_err(StartError::Register)?;
     let now_ms = world.clock.wall_ms();
@@ -370,7 +370,12 @@ async fn join(
     Ok((picture, controller))
 }
 
-fn registration(world: &World, config: &BrokerConfig, sockets: &[Bound]) -> BrokerRegistration {
+fn registration(
+    world: &World,
+    config: &BrokerConfig,
+    sockets: &[Bound],
+    log_dirs: Vec<Uuid>,
+) -> BrokerRegistration {
     let endpoints = sockets.iter().map(|(listener, socket)| {
         let port = socket.local_addr().map_or(listener.bind.port, |address| address.port());
         let (host, port) = match &listener.advertised {
@@ -393,6 +398,7 @@ fn registration(world: &World, config: &BrokerConfig, sockets: &[Bound]) -> Brok
         jmx_port: -1,
         timestamp_ms: world.clock.wall_ms(),
         features: Default::default(),
+        log_dirs,
     }
 }
 

@@ -200,9 +200,11 @@ fn a_directory_that_does_not_answer_is_offline_with_its_logs() {
 fn a_directory_that_fails_at_run_time_takes_its_own_logs_with_it() {
     let machine = next(&filled(), Crash::Process);
     let manager = open_expecting(&machine, &DIRS, &all()).unwrap();
+    let ids = manager.directory_ids();
     machine.disk.break_dir("/data/b");
     assert!(manager.checkpoint().is_err());
     assert_eq!(manager.failures().len(), 1);
+    assert!(ids.len() == 2 && manager.directory_ids() == ids[..1]);
     for n in 0..4 {
         let log = manager.get(&flights(n)).unwrap();
         let appended = crate::try_append(&log, &batch(1, 50), 0);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use ottla_record::Uuid;
 use serde::{Deserialize, Serialize};
 
 use super::{Malformed, from_json, malformed, to_json};
@@ -22,6 +23,9 @@ pub struct BrokerRegistration {
     pub timestamp_ms: i64,
     /// The features that it supports.
     pub features: BTreeMap<String, SupportedVersions>,
+    /// The ids of its log directories that are online. Kafka tells them to its KRaft controllers by
+    /// this name (KIP-858); in a znode it writes none, and ignores ours.
+    pub log_dirs: Vec<Uuid>,
 }
 
 /// The versions of a feature that a broker supports, both ends included.
@@ -102,6 +106,8 @@ struct RegistrationJson<'a> {
     rack: Option<&'a str>,
     listener_security_protocol_map: BTreeMap<&'a str, &'static str>,
     features: &'a BTreeMap<String, SupportedVersions>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    log_dirs: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +124,8 @@ struct RegistrationRead {
     listener_security_protocol_map: BTreeMap<String, String>,
     #[serde(default)]
     features: BTreeMap<String, SupportedVersions>,
+    #[serde(default)]
+    log_dirs: Vec<String>,
 }
 
 fn no_port() -> i32 {
@@ -145,6 +153,7 @@ impl BrokerRegistration {
                 .map(|endpoint| (endpoint.listener.as_str(), endpoint.security_protocol.name()))
                 .collect(),
             features: &self.features,
+            log_dirs: self.log_dirs.iter().map(Uuid::to_string).collect(),
         })
     }
 
@@ -171,12 +180,14 @@ impl BrokerRegistration {
             }],
             (None, ..) => return Err(fail("neither endpoints nor host and port")),
         };
+        let log_dirs = json.log_dirs.iter().map(|id| Uuid::parse(id).ok_or_else(|| fail(id)));
         Ok(Self {
             endpoints,
             rack: json.rack,
             jmx_port: json.jmx_port,
             timestamp_ms: json.timestamp.and_then(|text| text.parse().ok()).unwrap_or(-1),
             features: json.features,
+            log_dirs: log_dirs.collect::<Result<_, _>>()?,
         })
     }
 }

@@ -132,6 +132,7 @@ fn registration() -> BrokerRegistration {
         jmx_port: -1,
         timestamp_ms: NOW_MS,
         features: Default::default(),
+        log_dirs: Vec::new(),
     }
 }
 

@@ -64,6 +64,7 @@ fn broker() {
             "feat".to_owned(),
             SupportedVersions { min_version: 1, max_version: 3 },
         )]),
+        log_dirs: vec![Uuid::parse("AAAAAAAAAAAAAAAAAAAAAQ").unwrap()],
     };
     check(
         plain.clone(),
@@ -71,10 +72,12 @@ fn broker() {
             r#"{"version":5,"host":"h","port":9092,"jmx_port":-1,"timestamp":"1700000000000","#,
             r#""endpoints":["PLAINTEXT://h:9092"],"rack":"r1","#,
             r#""listener_security_protocol_map":{"PLAINTEXT":"PLAINTEXT"},"#,
-            r#""features":{"feat":{"min_version":1,"max_version":3}}}"#
+            r#""features":{"feat":{"min_version":1,"max_version":3}},"#,
+            r#""log_dirs":["AAAAAAAAAAAAAAAAAAAAAQ"]}"#
         ),
         &[concat!(
             r#"{"features":{"feat":{"max_version":3,"min_version":1}},"x":1,"#,
+            r#""log_dirs":["AAAAAAAAAAAAAAAAAAAAAQ"],"#,
             r#""listener_security_protocol_map":{"PLAINTEXT":"PLAINTEXT"},"rack":"r1","#,
             r#""endpoints":["PLAINTEXT://h:9092"],"timestamp":"1700000000000","jmx_port":-1,"#,
             r#""port":9092,"host":"h","version":5}"#
@@ -91,6 +94,7 @@ fn broker() {
             ],
             rack: None,
             features: BTreeMap::new(),
+            log_dirs: Vec::new(),
             ..plain
         },
         concat!(
@@ -112,6 +116,7 @@ fn broker_of_older_versions() {
         jmx_port: -1,
         timestamp_ms: 1_700_000_000_000,
         features: BTreeMap::new(),
+        log_dirs: Vec::new(),
     };
     for text in [
         r#"{"version":1,"host":"h","port":9092,"jmx_port":-1,"timestamp":"1700000000000"}"#,
@@ -131,6 +136,7 @@ fn broker_of_older_versions() {
         r#"{"version":5,"endpoints":["PLAINTEXT//h:9092"]}"#,
         r#"{"version":5,"endpoints":["PLAINTEXT://h:99999"]}"#,
         r#"{"version":5,"endpoints":["MINE://h:9092"]}"#,
+        r#"{"version":5,"endpoints":["PLAINTEXT://h:9092"],"log_dirs":["short"]}"#,
         "",
     ] {
         assert!(BrokerRegistration::decode(bad.as_bytes()).is_err(), "{bad}");
