@@ -21,7 +21,7 @@ use ottla_metadata::admin::{
 };
 use ottla_metadata::znodes::{BrokerRegistration, Endpoint, SecurityProtocol};
 use ottla_metadata::{Broker, ClusterMetadata, Topic, Tree, TreeError};
-use ottla_record::Uuid;
+use ottla_record::{BrokerId, Uuid};
 use ottla_replication::Partitions;
 use ottla_runtime::net::{ListenOptions, Listener as Socket};
 use ottla_runtime::task::Worker;
@@ -356,14 +356,11 @@ async fn join(
     let mut picture = picture
         .with_broker(Broker { id: config.id, epoch, registration })
         .with_controller(Some(config.id), controller.epoch());
-    // What a crash in the middle of a creation left without a leader gets one.
-    let leaderless: Vec<Arc<Topic>> = picture
-        .topics()
-        .filter(|topic| topic.partitions.iter().any(|partition| partition.state.is_none()))
-        .cloned()
-        .collect();
-    for topic in leaderless {
-        if let Some(topic) = controller.elect_first_leaders(&topic, &[config.id]).await? {
+    // What a crash in the middle of a creation left without a leader gets one, and what lost its own.
+    let live: Vec<BrokerId> = picture.brokers().map(|broker| broker.id).collect();
+    let topics: Vec<Arc<Topic>> = picture.topics().cloned().collect();
+    for topic in topics {
+        if let Some(topic) = controller.elect_leaders(&topic, &live).await? {
             picture = picture.with_topic(topic);
         }
     }

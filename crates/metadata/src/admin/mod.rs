@@ -9,6 +9,7 @@
 
 mod configs;
 mod controller;
+mod leaders;
 mod load;
 mod membership;
 pub mod placement;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ottla_record::{BrokerId, LeaderEpoch, PartitionId, Uuid};
+use ottla_record::{BrokerId, PartitionId, Uuid};
 
 use super::controller::Controller;
+use super::leaders::{first_state, state_op};
 use super::load::load_topic;
 use super::topic_name::{self, InvalidName};
 use super::{AdminError, Election};
@@ -13,7 +14,7 @@ use crate::cluster::{Config, Topic};
 use crate::tree::{ANY_VERSION, Error, Failure, Multi, Op, TreeError};
 use crate::znodes::{
     ConfigEntity, DELETE_TOPICS, PartitionState, TopicAssignment, delete_topic_path, encode_config,
-    partition_path, partition_state_path, partitions_path, topic_path,
+    partition_path, partitions_path, topic_path,
 };
 
 /// How many operations go into one multi at most: ZooKeeper takes no packet beyond 1 MiB
@@ -62,7 +63,7 @@ impl Controller {
     ///
     /// The config is written first, then the topic, then the states, all in one multi where they
     /// fit. A crash after the first of several leaves partitions without a state: the next
-    /// controller gives them one ([`Controller::elect_first_leaders`]).
+    /// controller gives them one ([`Controller::elect_leaders`]).
     pub async fn create_topic(
         &self,
         new: &NewTopic,
@@ -140,34 +141,6 @@ impl Controller {
         load_topic(&*self.tree, topic).await?.ok_or(AddPartitionsError::UnknownTopic)
     }
 
-    /// Gives the partitions of a topic that have no state one, where one of their replicas is in
-    /// `live`: what a crash in the middle of a creation left undone. Returns the topic if any got
-    /// one.
-    pub async fn elect_first_leaders(
-        &self,
-        topic: &Topic,
-        live: &[BrokerId],
-    ) -> Result<Option<Topic>, AdminError> {
-        let without_state = (0..).map(PartitionId).zip(&topic.partitions);
-        let replicas = without_state
-            .filter(|(_, partition)| partition.state.is_none())
-            .map(|(id, partition)| (id, partition.replicas.clone()))
-            .collect();
-        let states = first_states(&replicas, self.epoch(), live);
-        if states.is_empty() {
-            return Ok(None);
-        }
-        let parents = std::iter::once(partitions_path(&topic.name))
-            .chain(states.keys().map(|id| partition_path(&topic.name, *id)));
-        let parents: Vec<String> = parents.collect();
-        let nodes = self.tree.get_all(parents.clone()).await?;
-        let missing = parents.into_iter().zip(nodes).filter(|(_, node)| node.is_none());
-        let mut ops: Multi = missing.map(|(path, _)| Op::create(path, None)).collect();
-        ops.extend(states.iter().map(|(id, state)| state_op(&topic.name, *id, state)));
-        self.in_chunks(ops).await?;
-        load_topic(&*self.tree, &topic.name).await
-    }
-
     /// Marks a topic for deletion; `false` if there is no such topic. From here on it counts as
     /// deleted: what remains is done by [`Controller::complete_deletion`], after a crash too.
     pub async fn mark_for_deletion(&self, topic: &str) -> Result<bool, AdminError> {
@@ -209,7 +182,7 @@ impl Controller {
 
     /// Does the operations in multis of at most [`OPS_MAX`]. Nothing of the later ones is done
     /// where the first one fails.
-    async fn in_chunks(&self, ops: Multi) -> Result<(), AdminError> {
+    pub(super) async fn in_chunks(&self, ops: Multi) -> Result<(), AdminError> {
         let mut chunks = ops.chunks(OPS_MAX).map(<[Op]>::to_vec);
         let Some(first) = chunks.next() else { return Ok(()) };
         self.multi(first).await?;
@@ -234,22 +207,16 @@ fn are_from(replicas: &BTreeMap<PartitionId, Vec<BrokerId>>, first: usize) -> bo
     ids.eq((first..first + replicas.len()).map(Some)) && replicas.values().all(|r| !r.is_empty())
 }
 
-/// The state of each new partition that has a living replica: led by the first one, all living ones
-/// in sync, for there is nothing yet to be behind with.
+/// The state of each new partition that has a living replica.
 fn first_states(
     replicas: &BTreeMap<PartitionId, Vec<BrokerId>>,
     controller_epoch: i32,
     live: &[BrokerId],
 ) -> BTreeMap<PartitionId, PartitionState> {
-    let state = |(id, replicas): (&PartitionId, &Vec<BrokerId>)| {
-        let isr: Vec<BrokerId> = replicas.iter().copied().filter(|b| live.contains(b)).collect();
-        let leader = *isr.first()?;
-        let leader_epoch = LeaderEpoch(0);
-        let state =
-            PartitionState { leader, leader_epoch, controller_epoch, isr, recovering: false };
-        Some((*id, state))
+    let first = |(id, replicas): (&PartitionId, &Vec<BrokerId>)| {
+        Some((*id, first_state(replicas, controller_epoch, live)?))
     };
-    replicas.iter().filter_map(state).collect()
+    replicas.iter().filter_map(first).collect()
 }
 
 fn state_ops(topic: &str, states: &BTreeMap<PartitionId, PartitionState>) -> Multi {
@@ -257,10 +224,6 @@ fn state_ops(topic: &str, states: &BTreeMap<PartitionId, PartitionState>) -> Mul
         [Op::create(partition_path(topic, *id), None), state_op(topic, *id, state)]
     };
     states.iter().flat_map(ops).collect()
-}
-
-fn state_op(topic: &str, id: PartitionId, state: &PartitionState) -> Op {
-    Op::create(partition_state_path(topic, id), Some(state.encode()))
 }
 
 impl From<AdminError> for CreateTopicError {

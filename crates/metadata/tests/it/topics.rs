@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use ottla_fake::Crash;
-use ottla_metadata::admin::{self, AddPartitionsError, CreateTopicError, NewTopic};
-use ottla_metadata::znodes::{ConfigEntity, partition_state_path};
+use ottla_metadata::admin::{self, AddPartitionsError, AdminError, CreateTopicError, NewTopic};
+use ottla_metadata::tree::Error;
+use ottla_metadata::znodes::{ConfigEntity, PartitionState, partition_state_path};
 use ottla_record::{BrokerId, LeaderEpoch, PartitionId, Uuid};
 
 use super::{ME, Node, run};
@@ -51,10 +52,38 @@ fn a_topic_is_written_as_kafka_writes_it() {
 
         // The broker comes back: what had no leader gets one.
         let live = [ME, BrokerId(2)];
-        let elected = controller.elect_first_leaders(&topic, &live).await.unwrap().unwrap();
+        let elected = controller.elect_leaders(&topic, &live).await.unwrap().unwrap();
         assert_eq!(elected.partitions[1].leader(), BrokerId(2));
         assert_eq!(elected.partitions[0], topic.partitions[0]);
-        assert_eq!(controller.elect_first_leaders(&elected, &live).await, Ok(None));
+        assert_eq!(controller.elect_leaders(&elected, &live).await, Ok(None));
+    });
+}
+
+#[test]
+fn a_lost_leader_is_replaced_in_the_next_epoch() {
+    run(async {
+        let node = Node::started().await;
+        let topic = node.elected().await.create_topic(&new_topic("t", 1), &[ME]).await.unwrap();
+        // As Kafka leaves it where a log directory fails.
+        let path = partition_state_path("t", PartitionId(0));
+        let state = topic.partitions[0].state.clone().unwrap();
+        let lost = PartitionState { leader: BrokerId::NONE, leader_epoch: LeaderEpoch(1), ..state };
+        node.tree.set(&path, lost.encode(), 0).await.unwrap();
+
+        let node = node.restarted().await;
+        node.start().await;
+        let controller = node.elected().await;
+        let lost = admin::load_topic(&*node.tree, "t").await.unwrap().unwrap();
+        assert_eq!(controller.elect_leaders(&lost, &[]).await, Ok(None));
+        let led = controller.elect_leaders(&lost, &[ME]).await.unwrap().unwrap();
+        assert_eq!(
+            node.text(&path),
+            r#"{"version":1,"leader":1,"leader_epoch":2,"controller_epoch":2,"isr":[1]}"#
+        );
+        assert_eq!((led.partitions[0].leader(), led.partitions[0].partition_epoch), (ME, 2));
+        // The picture that this was decided on is old by now.
+        let stale = controller.elect_leaders(&lost, &[ME]).await;
+        assert!(matches!(stale, Err(AdminError::Tree(error)) if error.is(Error::BadVersion)));
     });
 }
 
@@ -172,7 +201,7 @@ fn a_crash_amid_a_large_creation_is_completed_by_the_next_controller() {
             if let Some(topic) = found {
                 let leaderless = topic.partitions.iter().filter(|p| p.state.is_none()).count();
                 partial += usize::from(leaderless > 0);
-                let completed = controller.elect_first_leaders(&topic, &[ME]).await.unwrap();
+                let completed = controller.elect_leaders(&topic, &[ME]).await.unwrap();
                 let topic = completed.unwrap_or(topic);
                 assert!(topic.partitions.iter().all(|p| p.leader() == ME));
                 let last = partition_state_path("t", PartitionId(partitions - 1));
