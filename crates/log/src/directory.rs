@@ -405,6 +405,29 @@ pub(crate) fn make_dir(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))
 }
 
+/// The id that a log directory was given; `None` for one that was given none, or is none. Nobody is
+/// kept from using it.
+///
+/// # Errors
+/// What says whose the directory is cannot be read.
+pub fn directory_id(world: &World, dir: &Path) -> Result<Option<Uuid>, DirectoryError> {
+    let found = read_meta(world, &dir.join(META))?;
+    Ok(value_of(&found, "directory.id").and_then(|id| Uuid::parse(&id)))
+}
+
+fn read_meta(world: &World, path: &Path) -> Result<Properties, DirectoryError> {
+    if !world.disk.exists(path) {
+        return Ok(Properties::default());
+    }
+    let bytes = read_file(&*world.disk, path)
+        .map_err(|error| DirectoryError::Io { path: path.to_owned(), error })?;
+    Ok(Properties::parse(&String::from_utf8_lossy(&bytes)))
+}
+
+fn value_of(meta: &Properties, key: &str) -> Option<String> {
+    meta.entries.iter().rev().find(|e| e.key == key).map(|e| e.value.trim().to_owned())
+}
+
 /// Reads whose the directory is, and gives it an id if it has none.
 fn identify(
     world: &World,
@@ -412,29 +435,20 @@ fn identify(
     broker_id: BrokerId,
     is_new: bool,
 ) -> Result<Identity, DirectoryError> {
-    let path = dir.join(META);
-    let mut found = Properties::default();
-    if !is_new {
-        let bytes = read_file(&*world.disk, &path)
-            .map_err(|error| DirectoryError::Io { path: path.clone(), error })?;
-        found = Properties::parse(&String::from_utf8_lossy(&bytes));
-    }
-    let value_of = |key: &str| {
-        found.entries.iter().rev().find(|e| e.key == key).map(|e| e.value.trim().to_owned())
-    };
+    let found = read_meta(world, &dir.join(META))?;
     for key in ["broker.id", "node.id"] {
         let expected = broker_id.to_string();
-        if let Some(found) = value_of(key).filter(|found| *found != expected) {
+        if let Some(found) = value_of(&found, key).filter(|found| *found != expected) {
             let dir = dir.to_owned();
             return Err(DirectoryError::Foreign { dir, key, found, expected });
         }
     }
-    let version = value_of("version").and_then(|version| version.parse().ok()).unwrap_or(0);
-    let known_id = value_of("directory.id").and_then(|id| Uuid::parse(&id));
+    let version = value_of(&found, "version").and_then(|version| version.parse().ok()).unwrap_or(0);
+    let known_id = value_of(&found, "directory.id").and_then(|id| Uuid::parse(&id));
     let identity = Identity {
         version,
         broker_id,
-        cluster_id: value_of("cluster.id"),
+        cluster_id: value_of(&found, "cluster.id"),
         directory_id: known_id.unwrap_or_else(|| Uuid::from_random(world.random.bytes16())),
     };
     if known_id.is_none() && !is_new {

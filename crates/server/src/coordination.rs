@@ -22,7 +22,7 @@ use crate::node::StartError;
 
 /// The keeper's directory in the first log directory. Kafka passes over directories of this topic,
 /// and its own KRaft log would have the number 0.
-pub(crate) const KEEPER_DIR: &str = "__cluster_metadata-1";
+pub const KEEPER_DIR: &str = "__cluster_metadata-1";
 
 /// The file of the broker's session, in that directory.
 const SESSION_FILE: &str = "session";

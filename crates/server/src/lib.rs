@@ -26,4 +26,5 @@ mod producer_ids;
 mod topics;
 
 pub use adoption::AdoptionError;
+pub use coordination::KEEPER_DIR;
 pub use node::{Listening, Node, StartError};

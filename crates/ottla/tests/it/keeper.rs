@@ -1,5 +1,6 @@
 //! A broker whose keeper is one of three, and the tools of its quorum.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
@@ -101,4 +102,28 @@ fn a_broker_whose_keeper_is_one_of_three_outlives_its_own_crash_and_theirs() {
         status.contains(&format!("voter      2 at {}: not heard of", addresses[1])),
         "{status}"
     );
+}
+
+#[test]
+fn the_keeper_of_a_stopped_broker_is_served_without_it() {
+    let scratch = Scratch::new("left");
+    let dir = scratch.path().join("__cluster_metadata-1");
+    let dir = dir.to_str().expect("a name");
+    let serve = || ottla(&["keeper", "start", "--listener", "127.0.0.1:0", "--data-dir", dir]);
+
+    let broker = Broker::start(scratch.path());
+    topic(&broker, &["create", "kept"]);
+    let refused = serve().output().expect("the binary runs");
+    let message = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(4) && message.contains("is locked by"), "{message}");
+
+    broker.stop();
+    let mut keeper = Keeper(serve().stderr(Stdio::piped()).spawn().expect("the binary runs"));
+    let log = BufReader::new(keeper.0.stderr.take().expect("piped"));
+    let mut log = log.lines().map_while(Result::ok);
+    assert!(log.any(|line| line.contains("ready")), "it did not start");
+    drop(keeper);
+
+    let broker = Broker::start(scratch.path());
+    assert!(topic(&broker, &["list"]).contains("kept"));
 }

@@ -1,25 +1,28 @@
 //! `ottla keeper start`.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 use ottla_keeper::shell::{directory_id, tend};
 use ottla_keeper::wire::{self, ServeOptions};
 use ottla_keeper::{
-    Keeper, Limits, Membership, OpenError, Options, Peer, QuorumId, Timing, Voter, VoterId,
+    DirectoryId, Keeper, Limits, Membership, OpenError, Options, Peer, QuorumId, Timing, Voter,
+    VoterId,
 };
 use ottla_runtime::net::{ListenOptions, Listener};
 use ottla_runtime::task::Worker;
 use ottla_runtime::{Spawner, World, process, signal};
+use ottla_server::KEEPER_DIR;
 use tracing::{info, warn};
 
 use crate::exit::{Exit, Failure, Outcome};
 
 #[derive(Args, Debug)]
 pub(crate) struct Start {
-    /// Where the keeper's log and snapshot are, or are to be
+    /// Where the keeper's log and snapshot are, or are to be; that of a broker, in its first log
+    /// directory, is served too while the broker is stopped
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
     /// Where clients connect
@@ -76,7 +79,7 @@ impl Start {
             "" => None,
             address => Some(listen(&world, address)?),
         };
-        let directory = directory_id(&world, &self.data_dir).map_err(open_failure)?;
+        let directory = identity(&world, &self.data_dir)?;
         let own = Peer { voter: Voter { id: self.id, directory }, address };
         // With others it takes an act of their owner: none of them can know who else begins one.
         let is_founder = voters == 1 && !self.join;
@@ -127,6 +130,17 @@ impl Start {
         drop((serving, connecting, driver, worker));
         Ok(())
     }
+}
+
+/// The id of the keeper's directory. A broker's keeper goes by that of the log directory.
+fn identity(world: &World, data_dir: &Path) -> Result<DirectoryId, Failure> {
+    let log_dir = data_dir.parent().filter(|_| data_dir.ends_with(KEEPER_DIR));
+    if let Some(log_dir) = log_dir.filter(|_| world.disk.exists(data_dir))
+        && let Some(id) = ottla_log::directory_id(world, log_dir).map_err(Failure::failed)?
+    {
+        return Ok(DirectoryId(id.0));
+    }
+    directory_id(world, data_dir).map_err(open_failure)
 }
 
 fn listen(world: &World, address: &str) -> Result<Box<dyn Listener>, Failure> {
