@@ -96,6 +96,11 @@ impl Node {
         self.home.join("data")
     }
 
+    /// Whether it was started, and not stopped since.
+    pub(crate) fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Starts the process, and waits until it takes connections.
     pub(crate) fn start(&mut self) -> Outcome<()> {
         let path = self.home.join("broker.log");

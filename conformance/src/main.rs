@@ -25,6 +25,7 @@ mod quorum;
 mod records;
 mod tools;
 mod tree;
+mod znodes;
 
 use std::env;
 use std::error::Error;
@@ -39,7 +40,7 @@ use install::Tools;
 const USAGE: &str =
     "usage: conformance SUITE [OPTION]...
   SUITE                  install, clients, flights, tools, disk, adopt, keeper, keeper-clients, keeper-kafka,
-                         tree, power, keeper-linear, or all
+                         tree, znodes, power, keeper-linear, or all
   --broker PATH          start this ottla binary; target/release/ottla by default
   --kafka 3.9|4          start Apache Kafka instead, the reference
   --bootstrap HOST:PORT  use a broker that runs already
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         "keeper-clients",
         "keeper-kafka",
         "tree",
+        "znodes",
         "disk",
         "adopt",
         "power",
@@ -165,7 +167,8 @@ fn run(options: &Options) -> Outcome<usize> {
 fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcome<usize> {
     let runs = |suite: &str| options.suite == suite || options.suite == "all";
     let mut failures = 0;
-    let no_broker = ["disk", "adopt", "keeper", "keeper-clients", "keeper-kafka", "tree"];
+    let no_broker =
+        ["disk", "adopt", "keeper", "keeper-clients", "keeper-kafka", "tree", "znodes"];
     if !no_broker.contains(&&*options.suite) {
         let clients = client::clients(options.only.as_deref())?;
         let broker = Broker::start(&options.target, tools)?;
@@ -198,6 +201,9 @@ fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcom
     }
     if options.suite == "adopt" || runs("adopt") && matches!(options.target, Target::Ottla(_)) {
         failures += adopt::run(&options.target, tools)?;
+    }
+    if options.suite == "znodes" || runs("znodes") && matches!(options.target, Target::Ottla(_)) {
+        failures += znodes::run(&options.target, tools)?;
     }
     if runs("disk") {
         failures += disk::run(&options.target, tools, now, work)?;

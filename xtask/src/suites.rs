@@ -225,11 +225,20 @@ pub(crate) const SUITES: &[Suite] = &[
         full_env: &[("OTTLA_TREE_KILLS", "20"), ("OTTLA_TREE_NODES", "100000")],
     },
     Suite {
+        name: "znodes",
+        shows: "the tree of znodes is the one that Kafka 3.9 writes, and each starts over the other's",
+        needs: Needs::ForeignClients,
+        share_s: 80,
+        program: Program::Conformance,
+        args: &["znodes"],
+        full_env: &[],
+    },
+    Suite {
         name: "disk",
         shows: "partitions move between Kafka's directories and Ottla's; proved with 8 ways to stop",
         needs: Needs::ForeignClients,
         // Each of its writers waits for the disk some hundred times, one after the other.
-        share_s: 210,
+        share_s: 170,
         program: Program::Conformance,
         args: &["disk"],
         full_env: &[("OTTLA_DISK_ROUNDS", "8")],
