@@ -411,12 +411,26 @@ impl Tree {
         change: &mut Change<'_>,
     ) -> Result<(), Error> {
         self.check_session(caller)?;
-        let session = self.sessions.get_mut(&caller.session).ok_or(Error::SessionExpired)?;
-        for path in std::mem::take(&mut session.ephemerals) {
+        self.end_session(caller.session, change);
+        Ok(())
+    }
+
+    /// Goes on from less than may have been promised. All sessions end, for nobody knows what of theirs
+    /// is missing, and zxids go on above all that may have been given out.
+    pub fn begin_epoch(&mut self) {
+        self.last_zxid = next_epoch(self.last_zxid);
+        let (zxid, session, nodes) = (self.last_zxid, SessionId::NONE, &mut Vec::new());
+        let change = &mut Change { zxid, time_ms: 0, session, shown: &[], nodes };
+        let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
+        sessions.into_iter().for_each(|session| self.end_session(session, change));
+    }
+
+    fn end_session(&mut self, session: SessionId, change: &mut Change<'_>) {
+        let ended = self.sessions.get_mut(&session);
+        for path in ended.map(|it| std::mem::take(&mut it.ephemerals)).unwrap_or_default() {
             self.take_away(&path, change).expect("it is there, and a leaf");
         }
-        self.sessions.remove(&caller.session);
-        Ok(())
+        self.sessions.remove(&session);
     }
 
     /// Puts a node in its place, known to its parent and its owner. `false`, and nothing changed,
@@ -472,6 +486,13 @@ impl Tree {
     fn parent_mut(&mut self, path: &str) -> Option<&mut Znode> {
         self.nodes.get_mut(path::split(path)?.0)
     }
+}
+
+/// The first zxid of an epoch that is at least 2^32 changes ahead. ZooKeeper's zxids count leaders in
+/// their upper half, and the changes of one in the lower.
+fn next_epoch(zxid: Zxid) -> Zxid {
+    const CHANGES_BITS: u32 = 32;
+    ((zxid >> CHANGES_BITS) + 2) << CHANGES_BITS
 }
 
 /// Whether the time of a node has come: a container that had children and has none, or a node that

@@ -211,6 +211,27 @@ fn a_session_takes_its_ephemeral_nodes_with_it() {
 }
 
 #[test]
+fn an_epoch_begins_without_sessions_and_far_ahead() {
+    let mut world = World::new();
+    world.create("/a");
+    world.one(ephemeral("/a/e")).unwrap();
+    let other = session_of(&apply(&mut world.tree, Caller::default(), OPEN));
+    let last = world.tree.last_zxid();
+    world.tree.begin_epoch();
+    // A log that is lost may have gone on for so long.
+    assert!(world.tree.last_zxid() - last >= 1 << 32);
+    assert_eq!(world.tree.last_zxid(), 2 << 32);
+    assert_eq!(world.tree.sessions().len(), 0);
+    assert_eq!(world.children("/a"), [""; 0]);
+    assert_eq!((world.stat("/a").pzxid, world.stat("/a").cversion), (2 << 32, 2));
+    assert!(world.tree.check_session(other).is_err());
+    let next = session_of(&apply(&mut world.tree, Caller::default(), OPEN));
+    assert_eq!(next.session, SessionId((2 << 32) + 1));
+    world.tree.begin_epoch();
+    assert_eq!(world.tree.last_zxid(), 4 << 32);
+}
+
+#[test]
 fn null_and_empty_data_differ() {
     let mut world = World::new();
     world.one(Op::create("/null", None)).unwrap();
