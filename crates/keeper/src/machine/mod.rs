@@ -10,6 +10,7 @@ pub mod acl;
 mod apply;
 mod codec;
 mod command;
+mod copied;
 mod deadlines;
 mod frozen;
 mod node;
@@ -26,6 +27,7 @@ pub use codec::{
 pub use command::{
     ANY_VERSION, Caller, Command, CreateMode, Error, Failure, Op, Outcome, Reply, Request, Written,
 };
+pub use copied::{Copied, NoTree};
 pub use deadlines::Deadlines;
 pub use node::{Node, Password, SessionId, Stat, TTL_MS_MAX, Zxid};
 pub use path::is_valid as is_valid_path;

@@ -3,8 +3,11 @@
 /// The tree's root.
 pub(super) const ROOT: &str = "/";
 
+/// Below which ZooKeeper keeps what is its own.
+pub(super) const OWN: &str = "/zookeeper";
+
 /// The paths of ZooKeeper's own that exist in every tree and cannot be deleted; parents first.
-pub(super) const BUILT_IN: [&str; 4] = [ROOT, "/zookeeper", CONFIG, "/zookeeper/quota"];
+pub(super) const BUILT_IN: [&str; 4] = [ROOT, OWN, CONFIG, "/zookeeper/quota"];
 
 /// Where ZooKeeper tells who votes: everyone may read it, and nobody write it.
 pub(super) const CONFIG: &str = "/zookeeper/config";

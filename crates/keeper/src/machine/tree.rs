@@ -462,6 +462,15 @@ impl Tree {
         true
     }
 
+    /// Puts another root in the place of the one that is there, with its children.
+    pub(super) fn replace_root(&mut self, mut root: Znode) {
+        let Some(former) = self.nodes.get_mut(path::ROOT) else { return };
+        root.children = std::mem::take(&mut former.children);
+        let bytes = |node: &Znode| Self::node_bytes(path::ROOT, node.data.as_deref(), &node.acl);
+        self.bytes = self.bytes + bytes(&root) - bytes(former);
+        *former = root;
+    }
+
     fn remove(&mut self, path: &str) -> Option<Znode> {
         let node = self.nodes.remove(path)?;
         self.bytes -= Self::node_bytes(path, node.data.as_deref(), &node.acl);

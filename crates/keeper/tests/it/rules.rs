@@ -6,7 +6,7 @@ use ottla_keeper::{
 };
 
 use ottla_keeper::machine::acl::{ADMIN, ALL, CREATE, DELETE, READ, WRITE};
-use ottla_keeper::machine::{AccessList, Acl, ChangeKind, Identity, NodeChange};
+use ottla_keeper::machine::{AccessList, Acl, ChangeKind, Copied, Identity, NodeChange};
 use ottla_keeper::{Command, Node};
 
 use super::{NOW_MS, OPEN, apply, session_of};
@@ -229,6 +229,48 @@ fn an_epoch_begins_without_sessions_and_far_ahead() {
     assert_eq!(next.session, SessionId((2 << 32) + 1));
     world.tree.begin_epoch();
     assert_eq!(world.tree.last_zxid(), 4 << 32);
+}
+
+#[test]
+fn a_tree_is_put_together_from_what_clients_are_told() {
+    let mut world = World::new();
+    world.create("/a");
+    world.one(Op::create("/a/null", None)).unwrap();
+    world.one(Op::set("/a", b"again".to_vec(), 0)).unwrap();
+    (0..3).for_each(|_| drop(world.one(sequential("/a/s_")).unwrap()));
+    world.one(Op::delete("/a/s_0000000002", 0)).unwrap();
+    let acl = access(&[(READ, "digest", "bob:hash"), (ADMIN, "world", "anyone")]);
+    let set_acl = Op::SetAcl { path: "/a".to_owned(), acl, version: ANY_VERSION };
+    world.one(set_acl).unwrap();
+    world.one(Op::set("/", b"root".to_vec(), 0)).unwrap();
+    let last_zxid = world.tree.last_zxid();
+    apply(&mut world.tree, world.session, Request::CloseSession).result.unwrap();
+
+    let told: Vec<Copied> = world.tree.copy().collect();
+    assert_eq!(
+        told.iter().map(|node| &*node.path).collect::<Vec<_>>()[..3],
+        ["/", "/a", "/a/null"]
+    );
+    let mut copy = Tree::of(last_zxid, told.clone()).unwrap();
+    assert_eq!(copy.bytes(), world.tree.bytes());
+    assert!(copy.copy().eq(told.iter().cloned()));
+    assert_eq!(copy.exists("/zookeeper/config"), Tree::new().exists("/zookeeper/config"));
+    // Numbers go on where they were, the one that was deleted is not given out again.
+    let session = session_of(&apply(&mut copy, Caller::default(), OPEN));
+    apply(&mut copy, session, Request::Write(vec![sequential("/a/s_")])).result.unwrap();
+    assert!(copy.exists("/a/s_0000000004").is_some(), "{:?}", copy.copy().collect::<Vec<_>>());
+
+    let wrong = |change: &dyn Fn(&mut Vec<Copied>)| {
+        let mut nodes = told.clone();
+        change(&mut nodes);
+        Tree::of(last_zxid, nodes).map(|_| ()).unwrap_err().to_string()
+    };
+    assert_eq!(wrong(&|all| drop(all.remove(1))), "/a/null has no parent, or is there twice");
+    assert_eq!(wrong(&|all| all.push(all[1].clone())), "/a has no parent, or is there twice");
+    assert_eq!(wrong(&|all| all[1].path.push('/')), "/a/ is no path");
+    assert!(wrong(&|all| all[1].stat.ephemeral_owner = SessionId(1)).contains("is ephemeral"));
+    assert!(wrong(&|all| all[1].stat.mzxid = last_zxid + 1).contains("is newer"));
+    assert!(Tree::of(i64::MAX / 2, []).is_err());
 }
 
 #[test]
