@@ -167,8 +167,7 @@ fn run(options: &Options) -> Outcome<usize> {
 fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcome<usize> {
     let runs = |suite: &str| options.suite == suite || options.suite == "all";
     let mut failures = 0;
-    let no_broker =
-        ["disk", "adopt", "keeper", "keeper-clients", "keeper-kafka", "tree", "znodes"];
+    let no_broker = ["disk", "adopt", "keeper", "keeper-clients", "keeper-kafka", "tree", "znodes"];
     if !no_broker.contains(&&*options.suite) {
         let clients = client::clients(options.only.as_deref())?;
         let broker = Broker::start(&options.target, tools)?;

@@ -179,7 +179,8 @@ impl Keeper {
     pub fn open(world: &World, options: &Options) -> Result<Self, OpenError> {
         let Options { dir, own, founding, limits, timing } = options;
         let voter = own.voter;
-        let opened = Storage::open(Arc::clone(&world.disk), dir, voter, founding.as_ref())?;
+        let disk = Arc::clone(&world.disk);
+        let opened = Storage::open(disk, dir, own, founding.as_ref(), &*world.random)?;
         let Opened { storage, tree, remembered } = opened;
         let (seed, now) = (world.random.next_u64(), world.clock.elapsed());
         let member = Member::new(voter, remembered, *timing, seed, now).ok_or_else(|| {

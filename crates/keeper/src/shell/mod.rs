@@ -4,10 +4,12 @@
 //! through the log), and the one handle to the tree. Must not know: what the znodes mean.
 //!
 //! The directory holds `log`, `hard-state`, `snapshot` and `.lock`; while a snapshot comes from
-//! another voter, `snapshot.incoming`; while one is written, `snapshot.new` and `log.new`; without a broker, `directory-id`. Each file begins with a line
-//! that names its kind and version; each carries CRC-32C checksums over its content. A file that is
-//! missing or damaged is an error that names it: nothing is guessed.
+//! another voter, `snapshot.incoming`; while one is written, `snapshot.new` and `log.new`; without a
+//! broker, `directory-id`. Each file begins with a line that names its kind and version; each carries
+//! CRC-32C checksums over its content. A file that is missing or damaged is an error that names it:
+//! nothing is guessed.
 
+mod backup;
 mod contacts;
 mod core;
 mod frames;
@@ -16,6 +18,8 @@ mod identity;
 mod keeper;
 mod log;
 mod peers;
+mod recover;
+mod restore;
 mod sealed;
 mod served;
 mod snapshot;
@@ -30,8 +34,11 @@ use std::path::{Path, PathBuf};
 
 use crate::machine::quorum::Voter;
 
+pub use backup::{Backup, BackupError, back_up};
 pub use identity::directory_id;
 pub use keeper::{Keeper, Limits, Options, ProposeError, Proposed, Role, Status};
+pub use recover::{RecoverError, Remains, Survivor};
+pub use restore::{RestoreError, is_new_directory, make_directory, read_backup, read_directory};
 
 /// Why a directory could not be opened.
 #[derive(Debug)]

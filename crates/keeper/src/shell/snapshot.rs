@@ -1,15 +1,18 @@
 //! The tree as it was after an entry, so that the log up to that entry can go.
 //!
 //! `snapshot` is a sealed file with the body: u64 term and u64 index of the last entry it holds,
-//! who belonged to the quorum there, and the tree as [`crate::machine`] encodes it.
+//! who belonged to the quorum there, and the tree as [`crate::machine`] encodes it. If nobody did, the
+//! tree came from elsewhere, or out of a quorum that was lost: whoever opens it is the only voter of a
+//! new one.
 
+use std::io;
 use std::path::Path;
 
 use ottla_runtime::Disk;
-use ottla_runtime::disk::read_file;
+use ottla_runtime::disk::{OpenMode, read_file};
 
 use super::OpenError;
-use super::sealed::unseal;
+use super::sealed::{Seal, unseal};
 use crate::machine::quorum::{LogId, Membership, decode_log_id, encode_log_id};
 use crate::machine::{Corrupt, Decoder, Tree, decode_tree};
 
@@ -52,4 +55,35 @@ pub(super) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Snapshot>, Ope
 pub(super) fn encode_head(last: LogId, membership: &Membership, out: &mut Vec<u8>) {
     encode_log_id(last, out);
     membership.encode(out);
+}
+
+/// How much of the tree is encoded at once.
+const PART_BYTES: usize = 1 << 20;
+
+/// Puts the file in the place of any other, and tells its size: durable when it returns. It takes its
+/// time; a keeper at work writes in steps instead ([`super::writing`]).
+pub(super) fn write(
+    disk: &dyn Disk,
+    path: &Path,
+    last: LogId,
+    membership: &Membership,
+    tree: &mut Tree,
+) -> io::Result<u64> {
+    let beside = path.with_extension("new");
+    let file = disk.open(&beside, OpenMode::Create)?;
+    file.set_len(0)?;
+    let (mut seal, mut part) = (Seal::new(LINE), Vec::new());
+    encode_head(last, membership, &mut part);
+    tree.freeze(&mut part);
+    while !part.is_empty() {
+        seal.append(&*file, &part)?;
+        part.clear();
+        let written = tree.thaw_part(PART_BYTES, &mut part);
+        tree.note_written(written);
+    }
+    let bytes = seal.finish(&*file)?;
+    file.sync_data()?;
+    disk.rename(&beside, path)?;
+    disk.sync_dir(path.parent().unwrap_or(Path::new("/")))?;
+    Ok(bytes)
 }

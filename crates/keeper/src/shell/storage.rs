@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ottla_runtime::disk::{DirLock, LockError, OpenMode};
-use ottla_runtime::{Disk, File};
+use ottla_runtime::{Disk, File, Random};
+use tracing::info;
 
 use super::OpenError;
 use super::hard_state;
@@ -13,7 +14,7 @@ use super::log::Log;
 use super::snapshot;
 use super::writing::{Step, Writing};
 use crate::machine::quorum::{
-    Appended, Batch, Entry, HardState, LogId, Membership, Payload, Peer, Remembered, Voter,
+    Appended, Batch, Entry, HardState, LogId, Membership, Payload, Peer, QuorumId, Remembered,
 };
 use crate::machine::{Corrupt, NodeChange, Origin, Outcome, Tree, decode_proposals};
 
@@ -43,6 +44,45 @@ pub(super) struct Opened {
     pub(super) remembered: Remembered,
 }
 
+impl Opened {
+    /// Who belongs to the quorum, as the log has it.
+    pub(super) fn latest(&self) -> &Membership {
+        let entries = self.remembered.entries.iter().rev();
+        let latest = entries.map(|entry| &entry.payload).find_map(|payload| match payload {
+            Payload::Membership(membership) => Some(membership),
+            Payload::Blank | Payload::Normal(_) => None,
+        });
+        latest.unwrap_or(&self.storage.membership)
+    }
+
+    /// Applies the rest of the log, which is not known to be committed, to the tree.
+    pub(super) fn apply_rest(&mut self) -> Result<(), OpenError> {
+        let known = self.storage.applied.index;
+        for entry in self.remembered.entries.iter().filter(|entry| entry.id.index > known) {
+            let applied = self.storage.apply(&mut self.tree, entry, &mut Vec::new());
+            applied.map_err(|error| OpenError::corrupt(&self.storage.paths.log, 0, error.what))?;
+        }
+        Ok(())
+    }
+
+    /// Whether it has a tree, and names nobody: it was made of one, or taken out of its quorum.
+    fn is_ownerless(&self) -> bool {
+        !self.storage.is_new() && self.latest().is_empty()
+    }
+
+    /// Begins a quorum with the tree that is there.
+    ///
+    /// It is put into the snapshot, so that whoever is added gets all of it at once: entries of a
+    /// former quorum would name that one.
+    fn begin_quorum(&mut self, membership: Membership) -> io::Result<()> {
+        info!(quorum = %membership.quorum, "this keeper is the only voter of a new quorum");
+        let last = self.storage.applied;
+        self.storage.begin_anew(last, &membership, &mut self.tree)?;
+        self.remembered.membership = membership;
+        Ok(())
+    }
+}
+
 /// How much of a snapshot is sent at once.
 const PART_BYTES: usize = 256 << 10;
 
@@ -53,42 +93,41 @@ struct Incoming {
     bytes: u64,
 }
 
-struct Paths {
+pub(super) struct Paths {
     dir: PathBuf,
-    log: PathBuf,
-    hard_state: PathBuf,
-    snapshot: PathBuf,
+    pub(super) log: PathBuf,
+    pub(super) hard_state: PathBuf,
+    pub(super) snapshot: PathBuf,
     incoming: PathBuf,
     snapshot_new: PathBuf,
     log_new: PathBuf,
 }
 
 impl Storage {
-    /// Opens the directory of `voter`, making it if missing. A new one belongs to the quorum that
-    /// `founding` begins, or to none yet.
+    /// Opens the directory of `own`, making it if missing. A new one belongs to the quorum that
+    /// `founding` begins, or to none yet. One that was taken out of its quorum is that of a new one.
     pub(super) fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
-        voter: Voter,
+        own: &Peer,
         founding: Option<&Membership>,
+        random: &dyn Random,
     ) -> Result<Opened, OpenError> {
-        let paths = Paths::new(dir);
+        let voter = own.voter;
         disk.create_dir_all(dir).map_err(OpenError::io(dir))?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             disk.sync_dir(parent).map_err(OpenError::io(parent))?;
         }
-        let lock = lock(&*disk, &dir.join(".lock"))?;
-        let mut opened = recover(disk, paths, lock)?;
+        let mut opened = Self::read(disk, dir)?;
+        if opened.is_ownerless() {
+            let membership = Membership::of(QuorumId(random.bytes16()), [own.clone()]);
+            opened.begin_quorum(membership).map_err(OpenError::io(dir))?;
+        }
         if let Some(founding) = founding.filter(|_| opened.storage.is_new()) {
             let entry = opened.storage.found(founding);
             opened.remembered.entries = vec![entry.map_err(OpenError::io(dir))?];
         }
-        let latest =
-            opened.remembered.entries.iter().rev().find_map(|entry| match &entry.payload {
-                Payload::Membership(membership) => Some(membership),
-                Payload::Blank | Payload::Normal(_) => None,
-            });
-        let latest = latest.unwrap_or(&opened.storage.membership);
+        let latest = opened.latest();
         // A directory that lags may know its voter with the directory that it had before, but not if
         // there is nobody whom it could lag behind.
         let is_alone = latest.peers.len() == 1;
@@ -104,6 +143,28 @@ impl Storage {
             });
         }
         Ok(opened)
+    }
+
+    /// Opens a directory, whoever's it is.
+    pub(super) fn read(disk: Arc<dyn Disk>, dir: &Path) -> Result<Opened, OpenError> {
+        let lock = lock(&*disk, &dir.join(".lock"))?;
+        recover(disk, Paths::new(dir), lock)
+    }
+
+    /// Puts a snapshot in the place of all that the directory holds. After a crash it is one or the
+    /// other.
+    pub(super) fn begin_anew(
+        &mut self,
+        last: LogId,
+        membership: &Membership,
+        tree: &mut Tree,
+    ) -> io::Result<()> {
+        let path = &self.paths.snapshot;
+        self.snapshot_bytes = snapshot::write(&*self.disk, path, last, membership, tree)?;
+        self.log.begin_behind(last, Vec::new())?;
+        (self.snapshot, self.applied) = (last, last);
+        self.membership.clone_from(membership);
+        Ok(())
     }
 
     /// Whether the directory belongs to no quorum yet.
@@ -123,6 +184,16 @@ impl Storage {
     /// The directory.
     pub(super) fn dir(&self) -> &Path {
         &self.paths.dir
+    }
+
+    /// The file of the hard state.
+    pub(super) fn hard_state_path(&self) -> &Path {
+        &self.paths.hard_state
+    }
+
+    /// The last entry that the tree has applied.
+    pub(super) fn applied(&self) -> LogId {
+        self.applied
     }
 
     /// Makes durable what a voter wants to remember. After an error nothing is known about the
@@ -276,7 +347,7 @@ impl Storage {
 }
 
 impl Paths {
-    fn new(dir: &Path) -> Self {
+    pub(super) fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
             log: dir.join("log"),
@@ -289,7 +360,7 @@ impl Paths {
     }
 }
 
-fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DirLock>, OpenError> {
+pub(super) fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DirLock>, OpenError> {
     disk.lock(path).map_err(|error| match error {
         LockError::Held { pid } => OpenError::Locked { path: path.to_owned(), pid },
         LockError::Io(error) => OpenError::Io { path: path.to_owned(), error },
@@ -372,10 +443,10 @@ fn apply(
 
 #[cfg(test)]
 mod tests {
-    use ottla_fake::FakeDisk;
+    use ottla_fake::{FakeDisk, FakeRandom};
 
     use super::*;
-    use crate::machine::quorum::DirectoryId;
+    use crate::machine::quorum::{DirectoryId, Voter};
     use crate::machine::{Caller, Command, Password, Request};
 
     const DIR: &str = "/d/keeper";
@@ -383,8 +454,9 @@ mod tests {
     fn open(disk: &Arc<FakeDisk>, id: u64) -> (Storage, Tree) {
         let voter = Voter { id, directory: DirectoryId([id as u8; 16]) };
         let own = Peer { voter, address: String::new() };
-        let founding = Membership::of(crate::QuorumId([1; 16]), [own]);
-        let opened = Storage::open(disk.clone(), Path::new(DIR), voter, Some(&founding)).unwrap();
+        let founding = Membership::of(QuorumId([1; 16]), [own.clone()]);
+        let (disk, random) = (disk.clone(), FakeRandom::new(0));
+        let opened = Storage::open(disk, Path::new(DIR), &own, Some(&founding), &random).unwrap();
         (opened.storage, opened.tree)
     }
 

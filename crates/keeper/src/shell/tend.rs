@@ -30,8 +30,12 @@ impl fmt::Display for TendError {
 impl std::error::Error for TendError {}
 
 impl TendError {
-    fn unreached(address: &str) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn unreached(address: &str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self(format!("no keeper answers at {address}: {error}"))
+    }
+
+    pub(super) fn refused(leader: &str, reason: &str) -> Self {
+        Self(format!("the leader at {leader} refuses: {reason}"))
     }
 }
 
@@ -167,11 +171,11 @@ async fn change(network: &dyn Network, known: &[String], change: &Change) -> Res
     let at = &leader_address(&leader);
     let told = tool::ask(network, at, &Ask::Change(change.clone())).await;
     let told = told.map_err(TendError::unreached(at))?;
-    told.map(drop).map_err(|reason| TendError(format!("the leader at {at} refuses: {reason}")))
+    told.map(drop).map_err(|reason| TendError::refused(at, &reason))
 }
 
 /// Where the leader is, as the log has it: what it calls itself need not be reachable from here.
-fn leader_address(leader: &Description) -> String {
+pub(super) fn leader_address(leader: &Description) -> String {
     let own = leader.membership.peer(leader.own.voter.id);
     own.map_or(&leader.own.address, |(peer, _)| &peer.address).clone()
 }

@@ -1,8 +1,8 @@
 //! What tools ask of a keeper: how the quorum is, and to change it.
 //!
 //! On the same listener as voters: a line that names protocol and version, then frames, each behind
-//! its length in u32: requests (u8 kind and what belongs to it) and answers (u8 0 with a description
-//! if one was asked for, or u8 1 and the reason of a refusal). Integers are big-endian, texts u32
+//! its length in u32: requests (u8 kind and what belongs to it) and answers (u8 0 with what was asked
+//! for, if that is something, or u8 1 and the reason of a refusal). Integers are big-endian, texts u32
 //! length and UTF-8.
 
 use std::io;
@@ -16,13 +16,18 @@ use super::core::Input;
 use super::frames::{put_frame, read_frame};
 use super::keeper::Keeper;
 use super::peers::{FRAME_BYTES_MAX, split_address};
-use crate::machine::quorum::{Change, Membership, Peer, VoterId};
+use crate::machine::quorum::{
+    Change, LogId, Membership, Peer, VoterId, decode_count, decode_log_id, encode_log_id,
+};
 use crate::machine::{Corrupt, Decoder, put_u32};
 
 pub(super) const LINE: &[u8; 20] = b"ottla-keeper-tool 1\n";
 
 /// So long a tool has for its next request, and a keeper for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest answer: a part of a snapshot, or a description.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// What a tool asks of a keeper.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +41,13 @@ pub enum Ask {
     Change(Change),
     /// Write a snapshot now.
     Snapshot,
+    /// Give me the bytes of your snapshot from `offset` on, if it is still this one.
+    Part {
+        /// The last entry that it holds: its name. `None` takes any.
+        last: Option<LogId>,
+        /// Where in the file.
+        offset: u64,
+    },
     /// Ask another voter to lead in your place.
     HandOver,
 }
@@ -76,8 +88,30 @@ pub struct Contact {
     pub refusal: Option<String>,
 }
 
-/// What came of it: a description if one was asked for, or why it was refused.
-pub(super) type Answer = Result<Option<Description>, String>;
+/// Bytes of a keeper's snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The last entry that the snapshot holds.
+    pub last: LogId,
+    /// Nothing follows them.
+    pub is_end: bool,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What a keeper has told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It is done, or begun.
+    Done,
+    /// How it is.
+    Description(Description),
+    /// What its snapshot holds.
+    Part(Part),
+}
+
+/// What came of it, or why it was refused.
+pub(super) type Answer = Result<Told, String>;
 
 impl Ask {
     fn encode(&self, out: &mut Vec<u8>) {
@@ -97,6 +131,11 @@ impl Ask {
             }
             Self::Snapshot => out.push(4),
             Self::HandOver => out.push(5),
+            Self::Part { last, offset } => {
+                out.push(6);
+                encode_log_id(last.unwrap_or_default(), out);
+                out.extend_from_slice(&offset.to_be_bytes());
+            }
         }
     }
 
@@ -109,6 +148,11 @@ impl Ask {
             3 => Self::Change(Change::Remove(input.u64()?)),
             4 => Self::Snapshot,
             5 => Self::HandOver,
+            6 => {
+                let last = Some(decode_log_id(&mut input)?);
+                let last = last.filter(|last| *last != LogId::default());
+                Self::Part { last, offset: decode_count(&mut input)? }
+            }
             _ => return Err(input.corrupt()),
         };
         input.end().map(|()| ask)
@@ -150,6 +194,20 @@ impl Description {
     }
 }
 
+impl Part {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_log_id(self.last, out);
+        out.push(self.is_end.into());
+        out.extend_from_slice(&self.bytes);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, Corrupt> {
+        let (last, is_end) = (decode_log_id(input)?, input.u8()? != 0);
+        let bytes = input.bytes(input.rest().len())?.to_vec();
+        Ok(Self { last, is_end, bytes })
+    }
+}
+
 fn put_option(number: Option<u64>, out: &mut Vec<u8>) {
     out.push(number.is_some().into());
     out.extend_from_slice(&number.unwrap_or(0).to_be_bytes());
@@ -185,9 +243,13 @@ pub(super) async fn serve(keeper: &Keeper, stream: &dyn Stream) -> io::Result<()
         };
         let mut bytes = Vec::new();
         put_frame(&mut bytes, |out| match answer {
-            Ok(description) => {
+            Ok(told) => {
                 out.push(0);
-                description.iter().for_each(|description| description.encode(out));
+                match told {
+                    Told::Done => {}
+                    Told::Description(description) => description.encode(out),
+                    Told::Part(part) => part.encode(out),
+                }
             }
             Err(reason) => {
                 out.push(1);
@@ -206,23 +268,26 @@ pub async fn ask(network: &dyn Network, address: &str, ask: &Ask) -> io::Result<
         let mut bytes = LINE.to_vec();
         put_frame(&mut bytes, |out| ask.encode(out));
         write_all(&*stream, &bytes).await?;
-        let frame = read_frame(&*stream, FRAME_BYTES_MAX).await?;
-        decode_answer(&frame, *ask == Ask::Describe).map_err(io::Error::other)
+        let frame = read_frame(&*stream, ANSWER_BYTES_MAX).await?;
+        decode_answer(&frame, ask).map_err(io::Error::other)
     };
     time::timeout(PATIENCE, exchange).await?
 }
 
 /// How the keeper at `address` is.
 pub async fn describe(network: &dyn Network, address: &str) -> io::Result<Description> {
-    let answer = ask(network, address, &Ask::Describe).await?.map_err(io::Error::other)?;
-    answer.ok_or_else(|| io::Error::other("it does not describe itself"))
+    match ask(network, address, &Ask::Describe).await?.map_err(io::Error::other)? {
+        Told::Description(description) => Ok(description),
+        Told::Done | Told::Part(_) => Err(io::Error::other("it does not describe itself")),
+    }
 }
 
-fn decode_answer(bytes: &[u8], is_described: bool) -> Result<Answer, Corrupt> {
+fn decode_answer(bytes: &[u8], ask: &Ask) -> Result<Answer, Corrupt> {
     let mut input = Decoder::new(bytes, "answer of a keeper");
-    let answer = match input.u8()? {
-        0 if is_described => Ok(Some(Description::decode(&mut input)?)),
-        0 => Ok(None),
+    let answer = match (input.u8()?, ask) {
+        (0, Ask::Describe) => Ok(Told::Description(Description::decode(&mut input)?)),
+        (0, Ask::Part { .. }) => Ok(Told::Part(Part::decode(&mut input)?)),
+        (0, _) => Ok(Told::Done),
         _ => Err(text(&mut input)?),
     };
     input.end().map(|()| answer)

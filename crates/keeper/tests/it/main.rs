@@ -10,6 +10,7 @@ mod members;
 mod model;
 mod process;
 mod quorum;
+mod restore;
 mod rules;
 mod three;
 mod wire;

@@ -2,20 +2,21 @@
 //! clock, a network and disks of a test, looked after by the functions of the tools.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_fake::{FakeDisk, FakeNetwork, RunningClock};
-use ottla_keeper::shell::tend;
+use ottla_fake::{Crash, FakeDisk, FakeNetwork, RunningClock};
 use ottla_keeper::shell::tool::{self, Ask};
+use ottla_keeper::shell::{RecoverError, Survivor, back_up, make_directory, read_backup, tend};
 use ottla_keeper::{
-    ANY_VERSION, Caller, Command, CreateMode, DirectoryId, Membership, Op, Peer, QuorumId, Request,
-    Standing, Voter, VoterId,
+    ANY_VERSION, Caller, Command, CreateMode, DirectoryId, Limits, Membership, Op, Peer, QuorumId,
+    Request, Standing, Tree, Voter, VoterId,
 };
-use ottla_runtime::{Network, time};
+use ottla_runtime::{Disk, Network, time};
 
 use super::process::{Place, Process, address, simulate};
-use super::{NOW_MS, OPEN, session_of};
+use super::{DIR, NOW_MS, OPEN, open_as, session_of};
 
 const QUORUM: QuorumId = QuorumId([5; 16]);
 
@@ -342,5 +343,188 @@ fn a_leader_that_stops_hands_over() {
         assert!(time::now() - before < Duration::from_millis(100), "{:?}", time::now() - before);
         let next = tend::leader(&*hosts.outside(), &known(&[1, 2, 3])).await.unwrap().own.voter.id;
         assert_ne!(next, leader);
+    });
+}
+
+impl Hosts {
+    /// What the voter of a stopped host has left.
+    fn survivor(&self, id: u8) -> Survivor {
+        let disk: Arc<dyn Disk> = self.disks[&id].1.clone();
+        Survivor::open(&disk, Path::new(DIR)).expect("it can be recovered")
+    }
+
+    async fn quorum(&self, id: u8) -> QuorumId {
+        let it = tool::describe(&*self.outside(), &address(id).to_string()).await.unwrap();
+        it.membership.quorum
+    }
+}
+
+#[test]
+fn one_who_is_left_goes_on_alone_and_the_others_neither_harm_it_nor_are_harmed() {
+    simulate(async {
+        let mut hosts = Hosts::new();
+        (1..=3).for_each(|id| hosts.start(id));
+        hosts.found(&[1, 2, 3]).await;
+        // More than its log keeps: who is added gets a snapshot.
+        for n in 0..100 {
+            hosts.write(1, Op::create(format!("/{n}"), Some(vec![b'x'; 50]))).await;
+        }
+        time::sleep(Duration::from_secs(1)).await;
+        for id in 1..=3 {
+            hosts.stop(id).await;
+        }
+        let remains = hosts.survivor(3).remains().clone();
+        assert_eq!(remains.membership.quorum, QUORUM);
+        assert!(remains.committed.index <= remains.last.index, "{remains:?}");
+        // Nothing is done yet.
+        hosts.survivor(3).leave().unwrap();
+
+        hosts.start(3);
+        hosts.write(3, Op::create("/alone", None)).await;
+        assert!(hosts.has(3, "/99"));
+        assert_eq!(hosts.standings(3).await, all_vote(&[3]));
+        let zxid = hosts.processes[&3].keeper.read(|tree| tree.exists("/alone").unwrap().czxid);
+        assert!(zxid >= remains.zxid + (1 << 32), "{zxid:#x} {remains:?}");
+
+        // The others come back: they are a majority of the quorum that was, and go on as that.
+        hosts.start(1);
+        hosts.start(2);
+        hosts.write(1, Op::create("/without", None)).await;
+        time::sleep(Duration::from_secs(5)).await;
+        hosts.write(3, Op::create("/still-alone", None)).await;
+        assert_eq!([hosts.has(1, "/alone"), hosts.has(3, "/without")], [false, false]);
+        assert_eq!(hosts.standings(3).await, all_vote(&[3]));
+        assert_ne!(hosts.quorum(3).await, hosts.quorum(1).await);
+        let refused =
+            tend::add(&*hosts.outside(), &known(&[3]), (1, &address(1).to_string())).await;
+        assert!(refused.unwrap_err().to_string().contains("it needs a new directory"));
+
+        // With new disks they are added.
+        for id in [1, 2] {
+            hosts.replace_disk(id).await;
+            hosts.start(id);
+            let at = address(id).to_string();
+            tend::add(&*hosts.outside(), &known(&[3]), (id.into(), &at)).await.unwrap();
+        }
+        assert_eq!(hosts.standings(1).await, all_vote(&[1, 2, 3]));
+        assert!(hosts.has(1, "/still-alone") && hosts.has(2, "/99"));
+        hosts.stop(3).await;
+        hosts.write(2, Op::create("/with-two", None)).await;
+    });
+}
+
+#[test]
+fn what_may_have_been_committed_is_kept() {
+    simulate(async {
+        let mut hosts = Hosts::new();
+        (1..=3).for_each(|id| hosts.start(id));
+        hosts.found(&[1, 2, 3]).await;
+        hosts.write(1, Op::create("/a", None)).await;
+        let leader = tend::leader(&*hosts.outside(), &known(&[1, 2, 3])).await.unwrap();
+        let leader = leader.own.voter.id as u8;
+        for other in (1..=3).filter(|id| *id != leader) {
+            hosts.network.cut(leader, other);
+        }
+        // It is written down by one who does not know yet that nobody hears it.
+        let keeper = hosts.processes[&leader].keeper.clone();
+        let session = keeper.read(|tree| tree.sessions().next().unwrap());
+        let write = Request::Write(vec![Op::create("/unanswered", None)]);
+        let answer = keeper.propose(vec![Command::new(session, write)]).unwrap();
+        let answer = time::timeout(Duration::from_secs(5), answer).await.unwrap();
+        assert!(answer.is_err(), "{answer:?}");
+        drop(keeper);
+        hosts.stop(leader).await;
+        let survivor = hosts.survivor(leader);
+        let remains = survivor.remains().clone();
+        assert!(remains.committed.index < remains.last.index, "{remains:?}");
+        assert!(remains.committed_zxid < remains.zxid, "{remains:?}");
+        survivor.leave().unwrap();
+        (1..=3).filter(|id| *id != leader).for_each(|id| drop(hosts.processes.remove(&id)));
+        hosts.start(leader);
+        hosts.write(leader, Op::create("/on", None)).await;
+        assert!(hosts.has(leader, "/unanswered"));
+        // A live client is told that its session is over, for something of it may be missing.
+        let held = hosts.processes[&leader].keeper.read(|tree| tree.check_session(session));
+        assert!(held.is_err());
+    });
+}
+
+#[test]
+fn a_backup_is_of_all_that_is_committed_and_begins_another_quorum() {
+    simulate(async {
+        let mut hosts = Hosts::new();
+        (1..=3).for_each(|id| hosts.start(id));
+        hosts.found(&[1, 2, 3]).await;
+        // A few parts of it.
+        for n in 0..20 {
+            hosts.write(1, Op::create(format!("/{n}"), Some(vec![b'x'; 30_000]))).await;
+        }
+        let disk = FakeDisk::with_dir("/backup");
+        let shared: Arc<dyn Disk> = disk.clone();
+        let file = Path::new("/backup/monday");
+        let saved = back_up(&*hosts.outside(), &shared, &known(&[2]), file).await.unwrap();
+        assert!(saved.bytes > 600_000, "{saved:?}");
+        let again = back_up(&*hosts.outside(), &shared, &known(&[2]), file).await.unwrap_err();
+        assert!(again.to_string().contains("name a new file"), "{again}");
+        // It is durable, and whole.
+        let disk: Arc<dyn Disk> = disk.after(Crash::Power { seed: 1 });
+        let tree = read_backup(&*disk, file).unwrap();
+        assert_eq!((tree.len(), tree.last_zxid()), (saved.nodes, saved.zxid));
+
+        let restored = FakeDisk::with_dir("/data");
+        let shared: Arc<dyn Disk> = restored.clone();
+        make_directory(&shared, Path::new(DIR), tree).unwrap();
+        hosts.disks.insert(7, (DirectoryId([7; 16]), restored));
+        hosts.start(7);
+        hosts.write(7, Op::create("/restored", None)).await;
+        assert!(hosts.has(7, "/19"));
+        assert_eq!(hosts.standings(7).await, all_vote(&[7]));
+        assert_ne!(hosts.quorum(7).await, QUORUM);
+        hosts.replace_disk(1).await;
+        hosts.start(1);
+        tend::add(&*hosts.outside(), &known(&[7]), (1, &address(1).to_string())).await.unwrap();
+        assert!(hosts.has(1, "/19") && hosts.has(1, "/restored"));
+    });
+}
+
+#[test]
+fn a_crash_while_a_voter_leaves_its_quorum_lets_it_have_left_or_not() {
+    simulate(async {
+        let mut hosts = Hosts::new();
+        (1..=3).for_each(|id| hosts.start(id));
+        hosts.found(&[1, 2, 3]).await;
+        for n in 0..20 {
+            hosts.write(1, Op::create(format!("/{n}"), Some(vec![b'x'; 50]))).await;
+        }
+        for id in 1..=3 {
+            hosts.stop(id).await;
+        }
+        let before = hosts.survivor(3).remains().clone();
+        let disk = hosts.disks[&3].1.clone();
+        disk.record();
+        hosts.survivor(3).leave().unwrap();
+        let voter = Voter { id: 3, directory: DirectoryId([3; 16]) };
+        let expected = open_as(voter, &disk.after(Crash::Process), Limits::default());
+        let expected = expected.unwrap().read(Tree::clone);
+        let (mut left, mut stayed) = (0, 0);
+        for (n, image) in disk.take_recording().iter().enumerate() {
+            let powers = (0..4).map(|seed| Crash::Power { seed });
+            for crash in [Crash::Process].into_iter().chain(powers) {
+                let after = image.after(crash);
+                let disk: Arc<dyn Disk> = after.clone();
+                match Survivor::open(&disk, Path::new(DIR)) {
+                    Ok(survivor) => {
+                        assert_eq!(*survivor.remains(), before, "change {n}, {crash:?}");
+                        stayed += 1;
+                        survivor.leave().unwrap();
+                    }
+                    Err(RecoverError::NoQuorum { .. }) => left += 1,
+                    Err(error) => panic!("change {n}, {crash:?}: {error}"),
+                }
+                let keeper = open_as(voter, &after, Limits::default()).unwrap();
+                assert_eq!(keeper.read(Tree::clone), expected, "change {n}, {crash:?}");
+            }
+        }
+        assert!(left > 0 && stayed > 0, "{left} {stayed}");
     });
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Core, Round};
 use crate::machine::quorum::{Letter, LogId, VoterId};
 use crate::shell::served::Served;
+use crate::shell::tool::Told;
 
 /// After so long without an answer, a part of a snapshot is sent again.
 const PART_AGAIN: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ impl Core {
                 self.member.note_snapshot(last);
                 for waiting in self.snapshot_wanted.drain(..) {
                     // A tool that has gone need not know.
-                    let _ = waiting.send(Ok(None));
+                    let _ = waiting.send(Ok(Told::Done));
                 }
             }
             Err(error) => {

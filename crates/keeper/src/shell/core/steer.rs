@@ -6,9 +6,9 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use super::{Core, Round};
-use crate::machine::quorum::{Change, Membership};
+use crate::machine::quorum::{Change, LogId, Membership};
 use crate::shell::contacts::Refusal;
-use crate::shell::tool::{Answer, Ask, Contact, Description};
+use crate::shell::tool::{Answer, Ask, Contact, Description, Part, Told};
 
 impl Core {
     /// Answers a tool.
@@ -19,16 +19,17 @@ impl Core {
         answer: oneshot::Sender<Answer>,
     ) -> io::Result<()> {
         let told = match ask {
-            Ask::Describe => Ok(Some(self.describe(round))),
-            Ask::Found(membership) => self.found(round, &membership)?.map(|()| None),
-            Ask::Change(change) => self.change(round, &change).map(|()| None),
+            Ask::Describe => Ok(Told::Description(self.describe(round))),
+            Ask::Found(membership) => self.found(round, &membership)?.map(|()| Told::Done),
+            Ask::Change(change) => self.change(round, &change).map(|()| Told::Done),
             Ask::Snapshot => {
                 self.begin_snapshot(round)?;
                 self.snapshot_wanted.push(answer);
                 return Ok(());
             }
+            Ask::Part { last, offset } => self.part(last, offset).map(Told::Part),
             Ask::HandOver => match self.member.hand_over(round.now) {
-                Some(_) => Ok(None),
+                Some(_) => Ok(Told::Done),
                 None => Err("it does not lead, or no other voter is heard of".to_owned()),
             },
         };
@@ -62,6 +63,18 @@ impl Core {
             zxid: round.served.tree().last_zxid(),
             contacts: others.filter(|&id| id != self.id).map(contact).collect(),
         }
+    }
+
+    fn part(&self, wanted: Option<LogId>, offset: u64) -> Result<Part, String> {
+        let last = self.storage.snapshot();
+        if last == LogId::default() {
+            return Err("it has not written a snapshot yet".to_owned());
+        }
+        if wanted.is_some_and(|wanted| wanted != last) {
+            return Err("another snapshot has taken its place".to_owned());
+        }
+        let (bytes, is_end) = self.storage.read_part(offset).map_err(|error| error.to_string())?;
+        Ok(Part { last, is_end, bytes })
     }
 
     fn found(
