@@ -1,7 +1,7 @@
 //! The bytes of ZooKeeper's protocol (jute): integers big-endian, a string or a buffer is its length
 //! in i32 (−1: null) and its bytes, a vector its count in i32 and its items.
 
-use ottla_keeper::machine::Acl;
+use ottla_keeper::machine::{Acl, Identity};
 
 use crate::tree::{SessionId, Stat};
 
@@ -63,6 +63,17 @@ impl<'a> Reader<'a> {
             texts.push(self.text()?.to_owned());
         }
         Ok(texts)
+    }
+
+    /// An access list; it takes memory as its entries come.
+    pub(super) fn acl(&mut self) -> Result<Vec<Acl>, Malformed> {
+        let mut list = Vec::new();
+        for _ in 0..self.i32()? {
+            let permissions = self.i32()?;
+            let identity = Identity::new(self.text()?, self.text()?);
+            list.push(Acl { permissions, identity });
+        }
+        Ok(list)
     }
 
     pub(super) fn stat(&mut self) -> Result<Stat, Malformed> {

@@ -18,11 +18,11 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ottla_keeper::Password;
-use ottla_keeper::machine::is_valid_path;
+use ottla_keeper::machine::{Acl, is_valid_path};
 use ottla_runtime::{Spawner, World, time};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -38,7 +38,7 @@ use crate::session_file::SessionFile;
 use crate::state::State;
 use crate::tree::{
     Call, Error, Failure, Multi, MultiResult, Node, Op, SessionId, SessionState, Tree, TreeError,
-    Watch,
+    Watch, Zxid,
 };
 
 /// A request with more bytes is not sent: the servers take no more (`jute.maxbuffer`), and hang up.
@@ -123,8 +123,8 @@ impl ZooKeeper {
         let dialect = Dialect { chroot: chroot.into(), is_secure: options.set_acl };
         let servers = Servers::new(world, servers, options.auths.clone());
         let in_flight_max = options.in_flight_max.max(1);
-        let world = world.clone();
-        let shared = Arc::new(Shared { world, servers, dialect, in_flight_max });
+        let (world, last_zxid) = (world.clone(), AtomicI64::new(0));
+        let shared = Arc::new(Shared { world, servers, dialect, in_flight_max, last_zxid });
         let state = Arc::new(State::of(SessionId::NONE));
         let (jobs, _) = mpsc::unbounded_channel();
         let tree = Self {
@@ -138,6 +138,25 @@ impl ZooKeeper {
         };
         tree.begin().await?;
         Ok(tree)
+    }
+
+    /// The last change of the ensemble that the session's server has, when that has caught up with the
+    /// leader.
+    pub async fn last_zxid(&self) -> Result<Zxid, TreeError> {
+        self.read(Ask::Sync).await?;
+        Ok(self.shared.last_zxid.load(Ordering::Relaxed))
+    }
+
+    /// Who may do what with a node, if it exists; of each path on its own, refused or not.
+    pub async fn acl_all(&self, paths: Vec<String>) -> Vec<Result<Option<Vec<Acl>>, TreeError>> {
+        let mut all = Vec::with_capacity(paths.len());
+        for pending in self.start(paths.into_iter().map(Ask::Acl).collect()) {
+            all.push(self.wait(pending).await.map(|answer| match answer {
+                Answer::Acl(acl) => acl,
+                _ => None,
+            }));
+        }
+        all
     }
 
     /// Begins a session in the place of the former one, which is over.

@@ -13,6 +13,7 @@ mod kind {
     pub(super) const DELETE: i32 = 2;
     pub(super) const GET_DATA: i32 = 4;
     pub(super) const SET_DATA: i32 = 5;
+    pub(super) const GET_ACL: i32 = 6;
     pub(super) const SET_ACL: i32 = 7;
     pub(super) const GET_CHILDREN: i32 = 8;
     pub(super) const SYNC: i32 = 9;
@@ -53,6 +54,7 @@ pub(super) mod code {
 pub(super) enum Ask {
     Get(Vec<String>),
     Children(Vec<String>),
+    Acl(String),
     Write(Multi),
     AddWatch { path: String, is_recursive: bool },
     RemoveWatch(String),
@@ -65,6 +67,8 @@ pub(super) enum Ask {
 pub(super) enum Answer {
     Nodes(Vec<Option<Node>>),
     Children(Vec<Option<Vec<String>>>),
+    /// `None` where there is no node.
+    Acl(Option<Vec<Acl>>),
     Written(MultiResult),
     Done,
 }
@@ -110,6 +114,11 @@ impl Dialect {
         match ask {
             Ask::Get(paths) => self.reads(out, kind::GET_DATA, paths),
             Ask::Children(paths) => self.reads(out, kind::GET_CHILDREN, paths),
+            // A multi has no place for it.
+            Ask::Acl(path) => {
+                out.i32(kind::GET_ACL);
+                out.text(&self.outer(path));
+            }
             Ask::Write(ops) => match &ops[..] {
                 // It has no place in a multi.
                 [Op::SetAcl { path, acl, version }] => {
@@ -216,7 +225,9 @@ impl Dialect {
                  3.6 or later",
             ))),
             Ask::RemoveWatch(_) if code == code::NO_WATCHER => Ok(Ok(Answer::Done)),
+            Ask::Acl(_) if code == code::NO_NODE => Ok(Ok(Answer::Acl(None))),
             _ if code != code::OK => Ok(Err(refusal(code))),
+            Ask::Acl(_) => Ok(Ok(Answer::Acl(Some(body.acl()?)))),
             Ask::Get(_) => read_all(body, |body| {
                 let data = body.buffer()?.map(Arc::from);
                 Ok(Node { data, stat: body.stat()? })

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub(super) struct Shared {
     pub(super) servers: Servers,
     pub(super) dialect: Dialect,
     pub(super) in_flight_max: usize,
+    /// The greatest zxid that any answer has told.
+    pub(super) last_zxid: AtomicI64,
 }
 
 /// One session.
@@ -252,6 +255,7 @@ impl Session {
             _ => {}
         }
         self.known = self.known.max(packet.zxid);
+        self.shared.last_zxid.fetch_max(self.known, Ordering::Relaxed);
         match packet.code {
             code::SESSION_EXPIRED => return Err(LinkError::Expired.into()),
             code::SESSION_MOVED => {
