@@ -5,14 +5,15 @@
 //! this process, [`BuiltIn`], and an ensemble elsewhere, [`ZooKeeper`]),
 //! the text of each znode ([`znodes`]), the operations on the cluster that a controller and its
 //! brokers carry out on them ([`admin`]), what a directory of Kafka's tells of a cluster
-//! ([`adoption`]), and the immutable [`ClusterMetadata`]. Must not know: clients' sockets, requests,
-//! logs.
+//! ([`adoption`]), the way of a whole tree from one provider to another ([`copy`]), and the immutable
+//! [`ClusterMetadata`]. Must not know: clients' sockets, requests, logs.
 
 pub mod admin;
 pub mod adoption;
 mod builtin;
 mod changes;
 mod cluster;
+pub mod copy;
 mod session_file;
 mod shared_map;
 mod state;

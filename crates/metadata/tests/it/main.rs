@@ -4,6 +4,7 @@ mod adoption;
 mod cluster;
 mod configs;
 mod contract;
+mod copy;
 mod ensemble;
 mod interruptions;
 mod operations;
