@@ -72,6 +72,10 @@ mod tests {
             "ottla log dump a.log --offsets-decoder --max-message-size 5242880 --json",
             "ottla log verify /data /data2 --shallow --json",
             "ottla log repair /data --skip-damaged --yes",
+            "ottla keeper snapshot --keeper a:1,b:2 --to /backup/monday",
+            "ottla keeper restore /backup/monday --data-dir /data",
+            "ottla keeper recover --data-dir /data --yes",
+            "ottla keeper recover --data-dir /data --dry-run",
             "ottla log repair /data --truncate-damaged --dry-run --index-interval-bytes 1",
         ] {
             if let Err(kind) = parse(line) {
@@ -99,6 +103,8 @@ mod tests {
             ("ottla consume t --json --print-key", ErrorKind::ArgumentConflict),
             ("ottla stop --data-dir a --config b", ErrorKind::ArgumentConflict),
             ("ottla config show --log-format xml", ErrorKind::InvalidValue),
+            ("ottla keeper restore f", ErrorKind::MissingRequiredArgument),
+            ("ottla keeper recover --data-dir d --yes --dry-run", ErrorKind::ArgumentConflict),
             ("ottla log dump", ErrorKind::MissingRequiredArgument),
             ("ottla log verify", ErrorKind::MissingRequiredArgument),
             ("ottla log repair d --yes --dry-run", ErrorKind::ArgumentConflict),

@@ -1,6 +1,6 @@
 //! Standard input and output.
 
-use std::io::{self, BufRead as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use ottla_runtime::{Spawner, task};
 use tokio::sync::mpsc;
@@ -56,6 +56,21 @@ pub(crate) fn print(bytes: &[u8]) -> Result<bool, Failure> {
 /// Prints all of a command's output.
 pub(crate) fn print_all(text: &str) -> Outcome {
     print(text.as_bytes()).map(drop)
+}
+
+/// Asks a question that has to be answered with yes.
+pub(crate) fn confirm(question: &str) -> Outcome {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage("nobody can be asked here: say --yes, or --dry-run"));
+    }
+    eprint!("{question} [y/N] ");
+    let _ = io::stderr().flush();
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    match read.map(|_| answer.trim().eq_ignore_ascii_case("y")) {
+        Ok(true) => Ok(()),
+        _ => Err(Failure::failed("nothing was changed")),
+    }
 }
 
 /// A number of bytes for people: `512 B`, `1.5 KiB`, `2.0 GiB`.

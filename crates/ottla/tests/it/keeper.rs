@@ -33,8 +33,11 @@ struct Keeper(Child);
 
 impl Keeper {
     fn start(id: usize, voters: &str, dir: &Scratch) -> Self {
-        let (id, dir) = (id.to_string(), dir.path().join(id.to_string()));
-        let dir = dir.to_str().expect("a name");
+        Self::start_in(id, voters, &path(dir, &id.to_string()))
+    }
+
+    fn start_in(id: usize, voters: &str, dir: &str) -> Self {
+        let id = id.to_string();
         let listener = ["--listener", "127.0.0.1:0", "--data-dir", dir];
         let mut command = ottla(&["keeper", "start", "--id", &id, "--voters", voters]);
         let child = command.args(listener).stderr(Stdio::null()).spawn();
@@ -47,6 +50,18 @@ impl Drop for Keeper {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+fn path(dir: &Scratch, name: &str) -> String {
+    dir.path().join(name).to_str().expect("a name").to_owned()
+}
+
+/// What a command says that is refused with this exit code.
+fn refused(code: i32, args: &[&str]) -> String {
+    let Output { status, stderr, .. } = ottla(args).output().expect("the binary runs");
+    let told = String::from_utf8(stderr).expect("text");
+    assert_eq!(status.code(), Some(code), "{args:?}: {told}");
+    told
 }
 
 /// A port of the loopback that nobody listens on.
@@ -126,4 +141,48 @@ fn the_keeper_of_a_stopped_broker_is_served_without_it() {
 
     let broker = Broker::start(scratch.path());
     assert!(topic(&broker, &["list"]).contains("kept"));
+}
+
+#[test]
+fn one_keeper_that_is_left_of_three_goes_on_alone_and_a_backup_begins_another() {
+    let scratch = Scratch::new("keeper-upkeep");
+    let addresses: Vec<_> = (0..3).map(|_| format!("127.0.0.1:{}", free_port())).collect();
+    let voters: Vec<_> = (1..).zip(&addresses).map(|(id, at)| format!("{id}@{at}")).collect();
+    let voters = voters.join(",");
+    let mut keepers: Vec<_> = (1..=3).map(|id| Keeper::start(id, &voters, &scratch)).collect();
+    let founded = succeed(&["keeper", "found", &voters]);
+    let quorum = founded.lines().next().expect("a line").to_owned();
+    let backup = path(&scratch, "backup");
+    let saved = succeed(&["keeper", "snapshot", "--keeper", &addresses[0], "--to", &backup]);
+    assert!(saved.contains("4 nodes as of zxid"), "{saved}");
+
+    // The third alone is left.
+    let dir = path(&scratch, "3");
+    let told = refused(4, &["keeper", "recover", "--data-dir", &dir, "--yes"]);
+    assert!(told.contains("is locked by process"), "{told}");
+    keepers.clear();
+    let told = succeed(&["keeper", "recover", "--data-dir", &dir, "--dry-run"]);
+    assert!(told.starts_with(&quorum) && told.contains(&addresses[1]), "{told}");
+    assert!(
+        told.lines().any(|line| line.starts_with("member     3 ") && line.ends_with("this one"))
+    );
+    let told = refused(2, &["keeper", "recover", "--data-dir", &dir]);
+    assert!(told.contains("nobody can be asked here"), "{told}");
+    succeed(&["keeper", "recover", "--data-dir", &dir, "--yes"]);
+    let told = refused(2, &["keeper", "recover", "--data-dir", &dir, "--yes"]);
+    assert!(told.contains("belongs to no quorum"), "{told}");
+    keepers.push(Keeper::start(3, &voters, &scratch));
+    let status = succeed(&["keeper", "status", "--keeper", &addresses[2]]);
+    assert!(status.contains("leader     3") && !status.contains(&quorum), "{status}");
+    assert!(status.contains("zxid       0x2"), "{status}");
+
+    // A backup goes into a new directory only.
+    let told = refused(2, &["keeper", "restore", &backup, "--data-dir", &path(&scratch, "2")]);
+    assert!(told.contains("is not empty"), "{told}");
+    let dir = path(&scratch, "new");
+    succeed(&["keeper", "restore", &backup, "--data-dir", &dir]);
+    let at = format!("127.0.0.1:{}", free_port());
+    keepers.push(Keeper::start_in(7, &format!("7@{at}"), &dir));
+    let status = succeed(&["keeper", "status", "--keeper", &at]);
+    assert!(status.contains("leader     7") && !status.contains(&quorum), "{status}");
 }

@@ -1,11 +1,14 @@
 //! `ottla keeper`: the coordination service without a broker, and its quorum.
 
+mod recover;
+mod restore;
 mod start;
 mod tend;
 
 use clap::{Args, Subcommand};
+use ottla_keeper::OpenError;
 
-use crate::exit::Outcome;
+use crate::exit::{Exit, Failure, Outcome};
 
 #[derive(Args, Debug)]
 pub(crate) struct KeeperArgs {
@@ -25,8 +28,18 @@ enum KeeperCommand {
     Add(tend::Add),
     /// Let a keeper go from a quorum
     Remove(tend::Remove),
-    /// Have a keeper write a snapshot of the tree now
+    /// Have keepers write snapshots of the tree now, or save one as a backup
     Snapshot(tend::Snapshot),
+    /// Make the directory of a new keeper of a backup
+    Restore(restore::Restore),
+    /// Make the only voter of a new quorum of one that is left of a lost one
+    Recover(recover::Recover),
+}
+
+/// Why a keeper's directory cannot be opened.
+fn open_failure(error: OpenError) -> Failure {
+    let in_use = matches!(error, OpenError::Locked { .. });
+    Failure::new(if in_use { Exit::InUse } else { Exit::Failed }, error)
 }
 
 impl KeeperArgs {
@@ -38,6 +51,8 @@ impl KeeperArgs {
             KeeperCommand::Add(add) => super::block_on(add.run()),
             KeeperCommand::Remove(remove) => super::block_on(remove.run()),
             KeeperCommand::Snapshot(snapshot) => super::block_on(snapshot.run()),
+            KeeperCommand::Restore(restore) => restore.run(),
+            KeeperCommand::Recover(recover) => recover.run(),
         }
     }
 }

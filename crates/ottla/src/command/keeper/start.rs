@@ -8,8 +8,7 @@ use clap::Args;
 use ottla_keeper::shell::{directory_id, tend};
 use ottla_keeper::wire::{self, ServeOptions};
 use ottla_keeper::{
-    DirectoryId, Keeper, Limits, Membership, OpenError, Options, Peer, QuorumId, Timing, Voter,
-    VoterId,
+    DirectoryId, Keeper, Limits, Membership, Options, Peer, QuorumId, Timing, Voter, VoterId,
 };
 use ottla_runtime::net::{ListenOptions, Listener};
 use ottla_runtime::task::Worker;
@@ -17,6 +16,7 @@ use ottla_runtime::{Spawner, World, process, signal};
 use ottla_server::KEEPER_DIR;
 use tracing::{info, warn};
 
+use super::open_failure;
 use crate::exit::{Exit, Failure, Outcome};
 
 #[derive(Args, Debug)]
@@ -156,9 +156,4 @@ fn listen(world: &World, address: &str) -> Result<Box<dyn Listener>, Failure> {
     let address = world.network.resolve(host, port).map_err(failure)?;
     let listening = ListenOptions { backlog: 128, send_buffer: None, receive_buffer: None };
     world.network.listen(address, listening).map_err(failure)
-}
-
-fn open_failure(error: OpenError) -> Failure {
-    let in_use = matches!(error, OpenError::Locked { .. });
-    Failure::new(if in_use { Exit::InUse } else { Exit::Failed }, error)
 }

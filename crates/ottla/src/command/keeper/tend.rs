@@ -1,16 +1,18 @@
 //! Looking after a quorum of keepers.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use clap::Args;
 use ottla_keeper::shell::tend::{self, TendError};
 use ottla_keeper::shell::tool::{self, Ask, Description};
+use ottla_keeper::shell::{Backup, back_up};
 use ottla_keeper::{Peer, QuorumId, Standing, VoterId};
 use ottla_runtime::World;
 use serde_json::json;
 
 use crate::exit::{Exit, Failure, Outcome};
-use crate::terminal::print_all;
+use crate::terminal::{human_bytes, print_all};
 
 /// Where keepers are.
 #[derive(Args, Debug)]
@@ -59,10 +61,16 @@ pub(super) struct Remove {
     known: Known,
 }
 
+/// Without --to, each of the keepers that are named writes a snapshot into its directory. With it, the
+/// leader of their quorum writes one, which is copied, checked, and can be given to "ottla keeper
+/// restore". The copy has the passwords of sessions: its owner alone may read it.
 #[derive(Args, Debug)]
 pub(super) struct Snapshot {
     #[command(flatten)]
     known: Known,
+    /// Save the leader's as a backup, in a file of that name
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
 }
 
 impl Found {
@@ -93,7 +101,13 @@ impl Remove {
 
 impl Snapshot {
     pub(super) async fn run(self) -> Outcome {
-        let network = World::system().network;
+        let World { network, disk, .. } = World::system();
+        if let Some(file) = self.to {
+            let saved = back_up(&*network, &disk, &self.known.addresses, &file).await;
+            let Backup { bytes, nodes, zxid } = saved.map_err(Failure::failed)?;
+            let (file, size) = (file.display(), human_bytes(bytes));
+            return print_all(&format!("{file}: {nodes} nodes as of zxid {zxid:#x}, {size}\n"));
+        }
         for address in &self.known.addresses {
             let told = tool::ask(&*network, address, &Ask::Snapshot).await;
             let told = told.map_err(|error| unreached(address, &error))?;

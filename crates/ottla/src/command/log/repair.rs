@@ -1,6 +1,6 @@
 //! `ottla log repair`: what is derived is made anew, and damaged bytes are cut out if told so.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -11,6 +11,7 @@ use ottla_runtime::World;
 use super::Printer;
 use super::verify::{Meter, summary_line};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::terminal::confirm;
 
 /// Nothing is deleted: what is replaced or cut is kept in ".damaged-<milliseconds>" beside it. The
 /// broker has to be stopped. Exit code 0: nothing is wrong any more; 1: something still is.
@@ -89,17 +90,7 @@ impl Repair {
         if self.yes {
             return Ok(());
         }
-        if !io::stdin().is_terminal() {
-            return Err(Failure::usage("nobody can be asked here: say --yes, or --dry-run"));
-        }
-        eprint!("Do these {} things? [y/N] ", plan.steps.len());
-        let _ = io::stderr().flush();
-        let mut answer = String::new();
-        let read = io::stdin().lock().read_line(&mut answer);
-        match read.map(|_| answer.trim().eq_ignore_ascii_case("y")) {
-            Ok(true) => Ok(()),
-            _ => Err(Failure::failed("nothing was changed")),
-        }
+        confirm(&format!("Do these {} things?", plan.steps.len()))
     }
 }
 
