@@ -4,6 +4,7 @@ mod recover;
 mod restore;
 mod start;
 mod tend;
+mod transfer;
 
 use clap::{Args, Subcommand};
 use ottla_keeper::OpenError;
@@ -34,6 +35,10 @@ enum KeeperCommand {
     Restore(restore::Restore),
     /// Make the only voter of a new quorum of one that is left of a lost one
     Recover(recover::Recover),
+    /// Make the directory of a new keeper of the tree of an ensemble of ZooKeeper
+    Import(transfer::Import),
+    /// Put the tree of a keeper into an ensemble of ZooKeeper
+    Export(transfer::Export),
 }
 
 /// Why a keeper's directory cannot be opened.
@@ -53,6 +58,8 @@ impl KeeperArgs {
             KeeperCommand::Snapshot(snapshot) => super::block_on(snapshot.run()),
             KeeperCommand::Restore(restore) => restore.run(),
             KeeperCommand::Recover(recover) => recover.run(),
+            KeeperCommand::Import(import) => super::block_on(import.run()),
+            KeeperCommand::Export(export) => super::block_on(export.run()),
         }
     }
 }
