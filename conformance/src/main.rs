@@ -25,6 +25,7 @@ mod quorum;
 mod records;
 mod tools;
 mod tree;
+mod upkeep;
 mod znodes;
 
 use std::env;
@@ -40,7 +41,7 @@ use install::Tools;
 const USAGE: &str =
     "usage: conformance SUITE [OPTION]...
   SUITE                  install, clients, flights, tools, disk, adopt, keeper, keeper-clients, keeper-kafka,
-                         tree, znodes, power, keeper-linear, or all
+                         keeper-upkeep, tree, znodes, power, keeper-linear, or all
   --broker PATH          start this ottla binary; target/release/ottla by default
   --kafka 3.9|4          start Apache Kafka instead, the reference
   --bootstrap HOST:PORT  use a broker that runs already
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         "keeper",
         "keeper-clients",
         "keeper-kafka",
+        "keeper-upkeep",
         "tree",
         "znodes",
         "disk",
@@ -167,7 +169,16 @@ fn run(options: &Options) -> Outcome<usize> {
 fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcome<usize> {
     let runs = |suite: &str| options.suite == suite || options.suite == "all";
     let mut failures = 0;
-    let no_broker = ["disk", "adopt", "keeper", "keeper-clients", "keeper-kafka", "tree", "znodes"];
+    let no_broker = [
+        "disk",
+        "adopt",
+        "keeper",
+        "keeper-clients",
+        "keeper-kafka",
+        "keeper-upkeep",
+        "tree",
+        "znodes",
+    ];
     if !no_broker.contains(&&*options.suite) {
         let clients = client::clients(options.only.as_deref())?;
         let broker = Broker::start(&options.target, tools)?;
@@ -194,6 +205,9 @@ fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcom
     }
     if options.suite == "keeper-kafka" {
         failures += keeper_kafka::run(&options.target, tools)?;
+    }
+    if options.suite == "keeper-upkeep" {
+        failures += upkeep::run(&options.target, tools, work)?;
     }
     if options.suite == "tree" || runs("tree") && matches!(options.target, Target::Ottla(_)) {
         failures += tree::run(tools)?;

@@ -207,6 +207,15 @@ pub(crate) const SUITES: &[Suite] = &[
         full_env: &[],
     },
     Suite {
+        name: "keeper-upkeep",
+        shows: "Kafka 3.9 goes on when its tree moves from ZooKeeper to a keeper, and back",
+        needs: Needs::ForeignClients,
+        share_s: 60,
+        program: Program::Conformance,
+        args: &["keeper-upkeep"],
+        full_env: &[],
+    },
+    Suite {
         name: "keeper-clients",
         shows: "foreign clients and recipes get from the keeper what they get from ZooKeeper; proved with 3.8 too",
         needs: Needs::ForeignClients,
