@@ -15,9 +15,10 @@ use ottla_runtime::time;
 use sha1::{Digest, Sha1};
 use tokio::sync::mpsc;
 
-use super::jute::{Reader, Write, packet};
-use super::reply::{self, Look, code_of, reply};
-use super::request::{self, Answer, Asked, code};
+use super::jute::{Reader, Write, frame};
+use super::number::code;
+use super::reply::{self, Look, reply};
+use super::request::{self, Answer, Asked};
 use super::{Shared, words};
 use crate::machine::{
     Caller, Command, Event, Identity, Outcome, Password, Reply, Request, SessionId, Watcher,
@@ -247,7 +248,7 @@ impl Connection {
         let out = &mut self.out;
         let head = (xid, outcome.zxid);
         if let Err(failure) = &outcome.result {
-            let code = code_of(failure.error);
+            let code = code::of(failure.error);
             if matches!(code, code::SESSION_EXPIRED | code::SESSION_MOVED) {
                 self.is_ending = true;
             }
@@ -517,7 +518,7 @@ impl Connect {
 
     fn answer(&self, out: &mut Vec<u8>, begun: Option<Begun>) {
         let (caller, timeout_ms, password) = begun.unwrap_or_default();
-        packet(out, |out| {
+        frame(out, |out| {
             out.i32(0);
             out.i32(i32::try_from(timeout_ms).unwrap_or(i32::MAX));
             out.i64(caller.session.0);

@@ -1,14 +1,16 @@
 //! ZooKeeper's protocol: what clients speak with a voter.
 //!
 //! Owns: sessions on connections, the order of answers and events on each, the bytes of requests and
-//! answers (ZooKeeper 3.5 and later), four-letter words. Must not know: how a write is ordered.
+//! answers (ZooKeeper 3.5 and later), of which [`jute`] and [`number`] serve clients too, four-letter
+//! words. Must not know: how a write is ordered.
 //!
 //! Answers come in the order of the requests. Writes are under way together; a read is done when all
 //! requests before it are answered, so it sees them. An event is sent before any answer that could
 //! show what it tells of, and after the answer to what set its watch.
 
 mod connection;
-mod jute;
+pub mod jute;
+pub mod number;
 mod reply;
 mod request;
 mod words;

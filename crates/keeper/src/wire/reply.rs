@@ -1,32 +1,15 @@
 //! Answers, as they are on the wire.
 
-use super::jute::{Write, packet};
-use super::request::{Answer, Read, SetWatches, code, op};
+use super::jute::{Write, frame};
+use super::number::{code, op, put_multi_end, put_multi_head, xid};
+use super::request::{Answer, Read, SetWatches};
 use crate::machine::{
-    Error, Event, EventKind, Failure, Identity, Op, SessionId, Stat, Tree, WatchKind, Watcher,
-    Watches, Written, acl,
+    Event, EventKind, Failure, Identity, Op, SessionId, Stat, Tree, WatchKind, Watcher, Watches,
+    Written, acl,
 };
 
-/// The `xid` of events.
-const EVENT_XID: i32 = -1;
 /// The state of a session that is connected, as events tell it.
 const SYNC_CONNECTED: i32 = 3;
-
-/// ZooKeeper's code of an error.
-pub(super) fn code_of(error: Error) -> i32 {
-    match error {
-        Error::NoNode => code::NO_NODE,
-        Error::NodeExists => code::NODE_EXISTS,
-        Error::BadVersion => code::BAD_VERSION,
-        Error::NotEmpty => code::NOT_EMPTY,
-        Error::NoChildrenForEphemerals => code::NO_CHILDREN_FOR_EPHEMERALS,
-        Error::NoAuth => code::NO_AUTH,
-        Error::InvalidAcl => code::INVALID_ACL,
-        Error::BadArguments => code::BAD_ARGUMENTS,
-        Error::SessionExpired => code::SESSION_EXPIRED,
-        Error::SessionMoved => code::SESSION_MOVED,
-    }
-}
 
 /// Appends the answer to the request `xid`: `body` if all went well, else nothing but the code.
 pub(super) fn reply(
@@ -34,12 +17,12 @@ pub(super) fn reply(
     (xid, zxid): (i32, i64),
     body: Result<impl FnOnce(&mut Vec<u8>), i32>,
 ) {
-    packet(out, |out| {
+    frame(out, |out| {
         out.i32(xid);
         out.i64(zxid);
         match body {
             Ok(body) => {
-                out.i32(0);
+                out.i32(code::OK);
                 body(out);
             }
             Err(code) => out.i32(code),
@@ -49,8 +32,8 @@ pub(super) fn reply(
 
 /// Appends what is told of a change.
 pub(super) fn event(out: &mut Vec<u8>, event: &Event) {
-    packet(out, |out| {
-        out.i32(EVENT_XID);
+    frame(out, |out| {
+        out.i32(xid::EVENT);
         out.i64(event.zxid);
         out.i32(0);
         out.i32(event.kind as i32);
@@ -86,7 +69,7 @@ pub(super) fn multi(out: &mut Vec<u8>, kinds: &[i32], result: &Result<Vec<Writte
                     op::DELETE | op::CHECK => (kind, Answer::Nothing),
                     _ => (op::CREATE2, Answer::PathAndStat),
                 };
-                header(out, kind, 0);
+                put_multi_head(out, kind, 0);
                 written(out, done, answer);
             }
         }
@@ -94,27 +77,15 @@ pub(super) fn multi(out: &mut Vec<u8>, kinds: &[i32], result: &Result<Vec<Writte
             for at in 0..kinds.len() {
                 let code = match at.cmp(&failure.op) {
                     std::cmp::Ordering::Less => 0,
-                    std::cmp::Ordering::Equal => code_of(failure.error),
+                    std::cmp::Ordering::Equal => code::of(failure.error),
                     std::cmp::Ordering::Greater => code::RUNTIME_INCONSISTENCY,
                 };
-                header(out, op::ERROR, code);
+                put_multi_head(out, op::ERROR, code);
                 out.i32(code);
             }
         }
     }
-    end(out);
-}
-
-fn header(out: &mut Vec<u8>, kind: i32, code: i32) {
-    out.i32(kind);
-    out.bool(false);
-    out.i32(code);
-}
-
-fn end(out: &mut Vec<u8>) {
-    out.i32(-1);
-    out.bool(true);
-    out.i32(-1);
+    put_multi_end(out);
 }
 
 /// One who reads, and may set watches.
@@ -188,14 +159,14 @@ impl Look<'_> {
                 _ => op::GET_CHILDREN,
             };
             let start = out.len();
-            header(out, kind, 0);
+            put_multi_head(out, kind, 0);
             if let Err(code) = self.read(out, read) {
                 out.truncate(start);
-                header(out, op::ERROR, code);
+                put_multi_head(out, op::ERROR, code);
                 out.i32(code);
             }
         }
-        end(out);
+        put_multi_end(out);
     }
 
     fn children(&self, out: &mut Vec<u8>, path: &str) -> Result<Stat, i32> {

@@ -1,45 +1,10 @@
 //! What a client can ask, as it is on the wire.
 
 use super::jute::Reader;
+use super::number::{code, op, read_multi_head};
 use crate::machine::{
     AccessList, Corrupt, CreateMode, Error, Identity, Op, TTL_MS_MAX, WatchKind, is_valid_path,
 };
-
-/// ZooKeeper's error codes.
-pub(super) mod code {
-    pub(in crate::wire) const SYSTEM_ERROR: i32 = -1;
-    pub(in crate::wire) const RUNTIME_INCONSISTENCY: i32 = -2;
-    pub(in crate::wire) const MARSHALLING: i32 = -5;
-    pub(in crate::wire) const UNIMPLEMENTED: i32 = -6;
-    pub(in crate::wire) const BAD_ARGUMENTS: i32 = -8;
-    pub(in crate::wire) const NO_NODE: i32 = -101;
-    pub(in crate::wire) const NO_AUTH: i32 = -102;
-    pub(in crate::wire) const BAD_VERSION: i32 = -103;
-    pub(in crate::wire) const NO_CHILDREN_FOR_EPHEMERALS: i32 = -108;
-    pub(in crate::wire) const NODE_EXISTS: i32 = -110;
-    pub(in crate::wire) const NOT_EMPTY: i32 = -111;
-    pub(in crate::wire) const SESSION_EXPIRED: i32 = -112;
-    pub(in crate::wire) const INVALID_ACL: i32 = -114;
-    pub(in crate::wire) const AUTH_FAILED: i32 = -115;
-    pub(in crate::wire) const SESSION_MOVED: i32 = -118;
-    pub(in crate::wire) const NO_WATCHER: i32 = -121;
-    pub(in crate::wire) const RECONFIG_DISABLED: i32 = -123;
-    pub(in crate::wire) const QUOTA_EXCEEDED: i32 = -125;
-}
-
-/// ZooKeeper's types of operations that are told in answers to a multi.
-pub(super) mod op {
-    pub(in crate::wire) const CREATE: i32 = 1;
-    pub(in crate::wire) const DELETE: i32 = 2;
-    pub(in crate::wire) const GET_DATA: i32 = 4;
-    pub(in crate::wire) const SET_DATA: i32 = 5;
-    pub(in crate::wire) const GET_CHILDREN: i32 = 8;
-    pub(in crate::wire) const CHECK: i32 = 13;
-    pub(in crate::wire) const CREATE2: i32 = 15;
-    pub(in crate::wire) const CREATE_CONTAINER: i32 = 19;
-    pub(in crate::wire) const CREATE_TTL: i32 = 21;
-    pub(in crate::wire) const ERROR: i32 = -1;
-}
 
 /// What a client asks.
 #[derive(Debug)]
@@ -140,7 +105,7 @@ fn try_read(
         }
         op::DELETE => write(read_delete(body)?, Answer::Nothing),
         op::SET_DATA => write(read_set(body)?, Answer::Stat),
-        7 => {
+        op::SET_ACL => {
             let (path, acl, version) = (body.text()?, body.acl()?, body.i32()?);
             let op = match AccessList::resolve(acl, shown) {
                 _ if !is_valid_path(&path) => Op::Invalid(Error::BadArguments),
@@ -149,11 +114,11 @@ fn try_read(
             };
             write(op, Answer::Stat)
         }
-        14 => Ok(Asked::Multi(read_multi(body, shown)?)),
-        22 => read_multi_read(body)?,
-        9 => Ok(Asked::Sync(body.text()?)),
-        11 => Ok(Asked::Ping),
-        17 | 18 => {
+        op::MULTI => Ok(Asked::Multi(read_multi(body, shown)?)),
+        op::MULTI_READ => read_multi_read(body)?,
+        op::SYNC => Ok(Asked::Sync(body.text()?)),
+        op::PING => Ok(Asked::Ping),
+        op::CHECK_WATCHES | op::REMOVE_WATCHES => {
             let (path, kinds) = (body.text()?, body.i32()?);
             let kinds = match kinds {
                 1 => &[WatchKind::Children],
@@ -163,14 +128,17 @@ fn try_read(
                 5 => &[WatchKind::Recursive],
                 _ => return Ok(Err(code::BAD_ARGUMENTS)),
             };
-            Ok(Asked::Watches { path, kinds, is_removal: kind == 18 })
+            Ok(Asked::Watches { path, kinds, is_removal: kind == op::REMOVE_WATCHES })
         }
-        100 => {
+        op::AUTH => {
             let (_, scheme, auth) = (body.i32()?, body.text()?, body.buffer()?);
             Ok(Asked::Auth { scheme, auth: auth.unwrap_or_default().to_vec() })
         }
-        101 | 105 => Ok(Asked::SetWatches(Box::new(read_watches(kind == 105, body)?))),
-        106 => {
+        op::SET_WATCHES | op::SET_WATCHES2 => {
+            let with_persistent = kind == op::SET_WATCHES2;
+            Ok(Asked::SetWatches(Box::new(read_watches(with_persistent, body)?)))
+        }
+        op::ADD_WATCH => {
             let path = body.text()?;
             match body.i32()? {
                 0 => Ok(Asked::AddWatch { path, kind: WatchKind::Persistent }),
@@ -178,12 +146,12 @@ fn try_read(
                 _ => Err(code::BAD_ARGUMENTS),
             }
         }
-        107 => Ok(Asked::WhoAmI),
-        -11 => Ok(Asked::CloseSession),
+        op::WHO_AM_I => Ok(Asked::WhoAmI),
+        op::CLOSE_SESSION => Ok(Asked::CloseSession),
         // A check is part of a multi.
         op::CHECK => Err(code::UNIMPLEMENTED),
         // Who votes is changed by the keeper's own tools.
-        16 => Err(code::RECONFIG_DISABLED),
+        op::RECONFIG => Err(code::RECONFIG_DISABLED),
         kind => match read_read(kind, body)? {
             Some(read) => Ok(Asked::Read(read)),
             None => Ok(Asked::Refused { code: code::UNIMPLEMENTED, is_end: true }),
@@ -193,15 +161,15 @@ fn try_read(
 
 fn read_read(kind: i32, body: &mut Reader<'_>) -> Result<Option<Read>, Corrupt> {
     Ok(Some(match kind {
-        3 => Read::Exists { path: body.text()?, watch: body.bool()? },
+        op::EXISTS => Read::Exists { path: body.text()?, watch: body.bool()? },
         op::GET_DATA => Read::Data { path: body.text()?, watch: body.bool()? },
-        6 => Read::Acl { path: body.text()? },
-        op::GET_CHILDREN | 12 => {
+        op::GET_ACL => Read::Acl { path: body.text()? },
+        op::GET_CHILDREN | op::GET_CHILDREN2 => {
             let (path, watch) = (body.text()?, body.bool()?);
-            Read::Children { path, watch, with_stat: kind == 12 }
+            Read::Children { path, watch, with_stat: kind == op::GET_CHILDREN2 }
         }
-        103 => Read::Ephemerals { prefix: body.text()? },
-        104 => Read::Descendants { path: body.text()? },
+        op::GET_EPHEMERALS => Read::Ephemerals { prefix: body.text()? },
+        op::GET_ALL_CHILDREN_NUMBER => Read::Descendants { path: body.text()? },
         _ => return Ok(None),
     }))
 }
@@ -235,15 +203,9 @@ fn read_set(body: &mut Reader<'_>) -> Result<Op, Corrupt> {
     Ok(Op::Set { path: body.text()?, data: body.data()?, version: body.i32()? })
 }
 
-/// The type of the next operation of a multi; `None` at its end.
-fn read_header(body: &mut Reader<'_>) -> Result<Option<i32>, Corrupt> {
-    let (kind, is_end, _) = (body.i32()?, body.bool()?, body.i32()?);
-    Ok((!is_end).then_some(kind))
-}
-
 fn read_multi(body: &mut Reader<'_>, shown: &[Identity]) -> Result<Vec<(Op, i32)>, Corrupt> {
     let mut ops = Vec::new();
-    while let Some(kind) = read_header(body)? {
+    while let Some(kind) = read_multi_head(body)? {
         let op = match kind {
             op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
                 read_create(kind, body, shown)?
@@ -260,7 +222,7 @@ fn read_multi(body: &mut Reader<'_>, shown: &[Identity]) -> Result<Vec<(Op, i32)
 
 fn read_multi_read(body: &mut Reader<'_>) -> Result<Judged<Asked>, Corrupt> {
     let mut reads = Vec::new();
-    while let Some(kind) = read_header(body)? {
+    while let Some(kind) = read_multi_head(body)? {
         match read_read(kind, body)? {
             Some(read @ (Read::Data { .. } | Read::Children { .. })) => reads.push(read),
             _ => return Ok(Err(code::BAD_ARGUMENTS)),

@@ -4,11 +4,13 @@ use std::io;
 use std::task::{Context, Poll};
 
 use ottla_keeper::Password;
+use ottla_keeper::machine::Corrupt;
+use ottla_keeper::wire::jute::{Reader, Write, frame};
+use ottla_keeper::wire::number::{code, xid};
 use ottla_runtime::Network;
 use ottla_runtime::net::{Stream, read_exact, write_all};
 
-use super::jute::{Malformed, Reader, Write, frame};
-use super::packet::{auth, code, xid};
+use super::packet::auth;
 use crate::tree::{SessionId, Zxid};
 
 /// The body of an answer may be as long; the limit that Kafka gives its own client. A longer one is
@@ -23,6 +25,9 @@ const READ_BYTES: usize = 64 << 10;
 
 /// The longest answer to a request to connect.
 const CONNECT_BYTES_MAX: usize = 1024;
+
+/// A length that none can have.
+const MALFORMED: Corrupt = Corrupt { what: "packet" };
 
 /// A session as it is shown to a server.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +65,8 @@ impl From<io::Error> for LinkError {
     }
 }
 
-impl From<Malformed> for LinkError {
-    fn from(_: Malformed) -> Self {
+impl From<Corrupt> for LinkError {
+    fn from(_: Corrupt) -> Self {
         let malformed = "what it sends is not ZooKeeper's protocol";
         Self::Io(io::Error::new(io::ErrorKind::InvalidData, malformed))
     }
@@ -180,7 +185,7 @@ impl Link {
     }
 
     /// Takes a whole packet off the input, if there is one.
-    fn take(&mut self) -> Result<Option<Packet>, Malformed> {
+    fn take(&mut self) -> Result<Option<Packet>, Corrupt> {
         if let Some((head, left)) = &mut self.passing_over {
             let passed = self.input.len().min(*left);
             self.input.drain(..passed);
@@ -193,7 +198,7 @@ impl Link {
             return Ok(Some(packet));
         }
         let Some(length) = self.input.first_chunk::<4>() else { return Ok(None) };
-        let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| Malformed)?;
+        let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| MALFORMED)?;
         let have = self.input.len() - 4;
         if length > HEAD_BYTES + BODY_BYTES_MAX {
             if have < HEAD_BYTES {
@@ -214,7 +219,7 @@ impl Link {
 }
 
 impl Packet {
-    fn new(packet: &[u8], body_at: Option<usize>) -> Result<Self, Malformed> {
+    fn new(packet: &[u8], body_at: Option<usize>) -> Result<Self, Corrupt> {
         let mut head = Reader::new(packet);
         let (xid, zxid, code) = (head.i32()?, head.i64()?, head.i32()?);
         Ok(Self { xid, zxid, code, body: body_at.map(|at| packet[at..].to_vec()) })
@@ -225,9 +230,9 @@ impl Packet {
 async fn granted(stream: &dyn Stream) -> Result<Granted, LinkError> {
     let mut length = [0; 4];
     read_exact(stream, &mut length).await?;
-    let length = usize::try_from(i32::from_be_bytes(length)).map_err(|_| Malformed)?;
+    let length = usize::try_from(i32::from_be_bytes(length)).map_err(|_| MALFORMED)?;
     if length > CONNECT_BYTES_MAX {
-        return Err(Malformed.into());
+        return Err(MALFORMED.into());
     }
     let mut packet = vec![0; length];
     read_exact(stream, &mut packet).await?;
@@ -237,6 +242,6 @@ async fn granted(stream: &dyn Stream) -> Result<Granted, LinkError> {
     if timeout_ms <= 0 || session == SessionId::NONE {
         return Err(LinkError::Expired);
     }
-    let password = Password(password.try_into().map_err(|_| Malformed)?);
+    let password = Password(password.try_into().map_err(|_| MALFORMED)?);
     Ok(Granted { session, password, timeout_ms })
 }

@@ -6,7 +6,6 @@
 mod acl;
 mod address;
 mod judgement;
-mod jute;
 mod link;
 mod lost;
 mod packet;

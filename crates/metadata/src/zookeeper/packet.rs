@@ -2,52 +2,12 @@
 
 use std::sync::Arc;
 
-use ottla_keeper::machine::{AccessList, Acl, EventKind};
+use ottla_keeper::machine::{AccessList, Acl, Corrupt, EventKind};
+use ottla_keeper::wire::jute::{Reader, Write};
+use ottla_keeper::wire::number::{code, op, put_multi_end, put_multi_head, read_multi_head, xid};
 
 use super::acl;
-use super::jute::{Malformed, Reader, Write};
-use crate::tree::{CreateMode, Error, Failure, Multi, MultiResult, Node, Op, TreeError, Written};
-
-/// Types of requests.
-mod kind {
-    pub(super) const DELETE: i32 = 2;
-    pub(super) const GET_DATA: i32 = 4;
-    pub(super) const SET_DATA: i32 = 5;
-    pub(super) const GET_ACL: i32 = 6;
-    pub(super) const SET_ACL: i32 = 7;
-    pub(super) const GET_CHILDREN: i32 = 8;
-    pub(super) const SYNC: i32 = 9;
-    pub(super) const PING: i32 = 11;
-    pub(super) const CHECK: i32 = 13;
-    pub(super) const MULTI: i32 = 14;
-    pub(super) const CREATE2: i32 = 15;
-    pub(super) const REMOVE_WATCHES: i32 = 18;
-    pub(super) const CREATE_CONTAINER: i32 = 19;
-    pub(super) const CREATE_TTL: i32 = 21;
-    pub(super) const MULTI_READ: i32 = 22;
-    pub(super) const AUTH: i32 = 100;
-    pub(super) const ADD_WATCH: i32 = 106;
-    pub(super) const CLOSE_SESSION: i32 = -11;
-    pub(super) const ERROR: i32 = -1;
-}
-
-/// Numbers that stand for a kind of answer in the place of the one that a request was given.
-pub(super) mod xid {
-    pub(in crate::zookeeper) const EVENT: i32 = -1;
-    pub(in crate::zookeeper) const PING: i32 = -2;
-    pub(in crate::zookeeper) const AUTH: i32 = -4;
-}
-
-/// Codes that are not about an operation.
-pub(super) mod code {
-    pub(in crate::zookeeper) const OK: i32 = 0;
-    pub(super) const RUNTIME_INCONSISTENCY: i32 = -2;
-    pub(super) const UNIMPLEMENTED: i32 = -6;
-    pub(super) const NO_NODE: i32 = -101;
-    pub(in crate::zookeeper) const SESSION_EXPIRED: i32 = -112;
-    pub(in crate::zookeeper) const SESSION_MOVED: i32 = -118;
-    pub(super) const NO_WATCHER: i32 = -121;
-}
+use crate::tree::{CreateMode, Failure, Multi, MultiResult, Node, Op, TreeError, Written};
 
 /// What is asked. Paths are those of the callers, below the chroot.
 #[derive(Clone, Debug)]
@@ -112,69 +72,69 @@ impl Dialect {
     pub(super) fn request(&self, out: &mut Vec<u8>, xid: i32, ask: &Ask) {
         out.i32(xid);
         match ask {
-            Ask::Get(paths) => self.reads(out, kind::GET_DATA, paths),
-            Ask::Children(paths) => self.reads(out, kind::GET_CHILDREN, paths),
+            Ask::Get(paths) => self.reads(out, op::GET_DATA, paths),
+            Ask::Children(paths) => self.reads(out, op::GET_CHILDREN, paths),
             // A multi has no place for it.
             Ask::Acl(path) => {
-                out.i32(kind::GET_ACL);
+                out.i32(op::GET_ACL);
                 out.text(&self.outer(path));
             }
             Ask::Write(ops) => match &ops[..] {
                 // It has no place in a multi.
                 [Op::SetAcl { path, acl, version }] => {
-                    out.i32(kind::SET_ACL);
+                    out.i32(op::SET_ACL);
                     out.text(&self.outer(path));
                     out.acl(&acl.list());
                     out.i32(*version);
                 }
                 ops => {
-                    out.i32(kind::MULTI);
+                    out.i32(op::MULTI);
                     ops.iter().for_each(|op| self.op(out, op));
-                    end(out);
+                    put_multi_end(out);
                 }
             },
             Ask::AddWatch { path, is_recursive } => {
-                out.i32(kind::ADD_WATCH);
+                out.i32(op::ADD_WATCH);
                 out.text(&self.outer(path));
                 out.i32(i32::from(*is_recursive));
             }
             Ask::RemoveWatch(path) => {
                 const ANY: i32 = 3;
-                out.i32(kind::REMOVE_WATCHES);
+                out.i32(op::REMOVE_WATCHES);
                 out.text(&self.outer(path));
                 out.i32(ANY);
             }
             Ask::Sync => {
-                out.i32(kind::SYNC);
+                out.i32(op::SYNC);
                 out.text(&self.outer("/"));
             }
-            Ask::Close => out.i32(kind::CLOSE_SESSION),
+            Ask::Close => out.i32(op::CLOSE_SESSION),
         }
     }
 
     fn reads(&self, out: &mut Vec<u8>, kind: i32, paths: &[String]) {
-        out.i32(kind::MULTI_READ);
+        out.i32(op::MULTI_READ);
         for path in paths {
-            header(out, kind);
+            put_multi_head(out, kind, -1);
             out.text(&self.outer(path));
             out.bool(false);
         }
-        end(out);
+        put_multi_end(out);
     }
 
     fn op(&self, out: &mut Vec<u8>, op: &Op) {
         match op {
             Op::Create { path, data, mode, acl } => {
                 let (kind, flags, ttl) = match mode {
-                    CreateMode::Persistent => (kind::CREATE2, 0, None),
-                    CreateMode::Ephemeral => (kind::CREATE2, 1, None),
-                    CreateMode::PersistentSequential => (kind::CREATE2, 2, None),
-                    CreateMode::EphemeralSequential => (kind::CREATE2, 3, None),
-                    CreateMode::Container => (kind::CREATE_CONTAINER, 4, None),
-                    CreateMode::Ttl(ms) => (kind::CREATE_TTL, 5, Some(*ms)),
-                    CreateMode::TtlSequential(ms) => (kind::CREATE_TTL, 6, Some(*ms)),
+                    CreateMode::Persistent => (op::CREATE2, 0, None),
+                    CreateMode::Ephemeral => (op::CREATE2, 1, None),
+                    CreateMode::PersistentSequential => (op::CREATE2, 2, None),
+                    CreateMode::EphemeralSequential => (op::CREATE2, 3, None),
+                    CreateMode::Container => (op::CREATE_CONTAINER, 4, None),
+                    CreateMode::Ttl(ms) => (op::CREATE_TTL, 5, Some(*ms)),
+                    CreateMode::TtlSequential(ms) => (op::CREATE_TTL, 6, Some(*ms)),
                 };
-                header(out, kind);
+                put_multi_head(out, kind, -1);
                 out.text(&self.outer(path));
                 out.buffer(data.as_deref());
                 out.acl(&self.acl(path, acl));
@@ -182,18 +142,18 @@ impl Dialect {
                 ttl.into_iter().for_each(|ms| out.i64(ms));
             }
             Op::Set { path, data, version } => {
-                header(out, kind::SET_DATA);
+                put_multi_head(out, op::SET_DATA, -1);
                 out.text(&self.outer(path));
                 out.buffer(data.as_deref());
                 out.i32(*version);
             }
             Op::Delete { path, version } => {
-                header(out, kind::DELETE);
+                put_multi_head(out, op::DELETE, -1);
                 out.text(&self.outer(path));
                 out.i32(*version);
             }
             Op::Check { path, version } => {
-                header(out, kind::CHECK);
+                put_multi_head(out, op::CHECK, -1);
                 out.text(&self.outer(path));
                 out.i32(*version);
             }
@@ -208,7 +168,7 @@ impl Dialect {
         ask: &Ask,
         code: i32,
         body: &mut Reader<'_>,
-    ) -> Result<Result<Answer, TreeError>, Malformed> {
+    ) -> Result<Result<Answer, TreeError>, Corrupt> {
         match ask {
             Ask::Write(ops) if ops.len() == 1 && matches!(ops[0], Op::SetAcl { .. }) => {
                 Ok(match code {
@@ -228,35 +188,32 @@ impl Dialect {
             Ask::Acl(_) if code == code::NO_NODE => Ok(Ok(Answer::Acl(None))),
             _ if code != code::OK => Ok(Err(refusal(code))),
             Ask::Acl(_) => Ok(Ok(Answer::Acl(Some(body.acl()?)))),
-            Ask::Get(_) => read_all(body, |body| {
-                let data = body.buffer()?.map(Arc::from);
-                Ok(Node { data, stat: body.stat()? })
-            })
-            .map(|nodes| nodes.map(Answer::Nodes)),
-            Ask::Children(_) => {
-                read_all(body, |body| body.texts()).map(|children| children.map(Answer::Children))
+            Ask::Get(_) => {
+                read_all(body, |body| Ok(Node { data: body.data()?, stat: body.stat()? }))
+                    .map(|nodes| nodes.map(Answer::Nodes))
             }
+            Ask::Children(_) => read_all(body, |body| body.vector(Reader::text))
+                .map(|children| children.map(Answer::Children)),
             _ => Ok(Ok(Answer::Done)),
         }
     }
 
-    fn written(&self, body: &mut Reader<'_>) -> Result<Result<Answer, TreeError>, Malformed> {
+    fn written(&self, body: &mut Reader<'_>) -> Result<Result<Answer, TreeError>, Corrupt> {
         let (mut all, mut failed) = (Vec::new(), None);
         for op in 0.. {
-            let (kind, is_end, _) = (body.i32()?, body.bool()?, body.i32()?);
-            if is_end {
-                break;
-            }
-            let path =
-                |body: &mut Reader<'_>| Ok(self.inner(body.text()?).ok_or(Malformed)?.to_owned());
+            let Some(kind) = read_multi_head(body)? else { break };
+            let path = |body: &mut Reader<'_>| {
+                let inner = self.inner(body.str()?).ok_or(body.corrupt())?;
+                Ok(inner.to_owned())
+            };
             all.push(match kind {
-                kind::CREATE2 | kind::CREATE_CONTAINER | kind::CREATE_TTL => {
+                op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
                     Written::Created { path: path(body)?, stat: body.stat()? }
                 }
-                kind::SET_DATA => Written::Set { stat: body.stat()? },
-                kind::DELETE => Written::Deleted,
-                kind::CHECK => Written::Checked,
-                kind::ERROR => {
+                op::SET_DATA => Written::Set { stat: body.stat()? },
+                op::DELETE => Written::Deleted,
+                op::CHECK => Written::Checked,
+                op::ERROR => {
                     // Those before the one that failed have 0, those after it another code.
                     match body.i32()? {
                         code::OK | code::RUNTIME_INCONSISTENCY => {}
@@ -265,12 +222,12 @@ impl Dialect {
                     }
                     continue;
                 }
-                _ => return Err(Malformed),
+                _ => return Err(body.corrupt()),
             });
         }
         Ok(match failed {
             None => Ok(Answer::Written(Ok(all))),
-            Some((op, code)) => match error(code) {
+            Some((op, code)) => match code::error(code) {
                 Some(error) => Ok(Answer::Written(Err(Failure { op, error }))),
                 None => Err(unknown(code)),
             },
@@ -278,28 +235,16 @@ impl Dialect {
     }
 }
 
-fn header(out: &mut Vec<u8>, kind: i32) {
-    out.i32(kind);
-    out.bool(false);
-    out.i32(-1);
-}
-
-fn end(out: &mut Vec<u8>) {
-    out.i32(-1);
-    out.bool(true);
-    out.i32(-1);
-}
-
 /// What is told of a node, and of which; `None` is about the session.
-pub(super) fn event<'a>(body: &mut Reader<'a>) -> Result<Option<(EventKind, &'a str)>, Malformed> {
-    let (kind, _state, path) = (body.i32()?, body.i32()?, body.text()?);
+pub(super) fn event<'a>(body: &mut Reader<'a>) -> Result<Option<(EventKind, &'a str)>, Corrupt> {
+    let (kind, _state, path) = (body.i32()?, body.i32()?, body.str()?);
     let kind = match kind {
         -1 => return Ok(None),
         1 => EventKind::Created,
         2 => EventKind::Deleted,
         3 => EventKind::DataChanged,
         4 => EventKind::ChildrenChanged,
-        _ => return Err(Malformed),
+        _ => return Err(body.corrupt()),
     };
     Ok(Some((kind, path)))
 }
@@ -307,13 +252,13 @@ pub(super) fn event<'a>(body: &mut Reader<'a>) -> Result<Option<(EventKind, &'a 
 /// What keeps an idle connection alive.
 pub(super) fn ping(out: &mut Vec<u8>) {
     out.i32(xid::PING);
-    out.i32(kind::PING);
+    out.i32(op::PING);
 }
 
 /// Whom the client claims to be.
 pub(super) fn auth(out: &mut Vec<u8>, scheme: &str, auth: &[u8]) {
     out.i32(xid::AUTH);
-    out.i32(kind::AUTH);
+    out.i32(op::AUTH);
     out.i32(0);
     out.text(scheme);
     out.buffer(Some(auth));
@@ -322,47 +267,27 @@ pub(super) fn auth(out: &mut Vec<u8>, scheme: &str, auth: &[u8]) {
 /// What is read of each path, `None` where there is no node; the first other error counts for all.
 fn read_all<T>(
     body: &mut Reader<'_>,
-    read: impl Fn(&mut Reader<'_>) -> Result<T, Malformed>,
-) -> Result<Result<Vec<Option<T>>, TreeError>, Malformed> {
+    read: impl Fn(&mut Reader<'_>) -> Result<T, Corrupt>,
+) -> Result<Result<Vec<Option<T>>, TreeError>, Corrupt> {
     let (mut all, mut refused) = (Vec::new(), None);
     for op in 0.. {
-        let (kind, is_end, _) = (body.i32()?, body.bool()?, body.i32()?);
-        if is_end {
-            break;
-        }
-        if kind != kind::ERROR {
+        let Some(kind) = read_multi_head(body)? else { break };
+        if kind != op::ERROR {
             all.push(Some(read(body)?));
             continue;
         }
         all.push(None);
         let code = body.i32()?;
         if code != code::NO_NODE && refused.is_none() {
-            let failure = error(code).map(|error| Failure { op, error }.into());
+            let failure = code::error(code).map(|error| Failure { op, error }.into());
             refused = Some(failure.unwrap_or_else(|| unknown(code)));
         }
     }
     Ok(refused.map_or(Ok(all), Err))
 }
 
-/// ZooKeeper's codes of what can be wrong with an operation.
-fn error(code: i32) -> Option<Error> {
-    Some(match code {
-        -8 => Error::BadArguments,
-        code::NO_NODE => Error::NoNode,
-        -102 => Error::NoAuth,
-        -103 => Error::BadVersion,
-        -108 => Error::NoChildrenForEphemerals,
-        -110 => Error::NodeExists,
-        -111 => Error::NotEmpty,
-        code::SESSION_EXPIRED => Error::SessionExpired,
-        -114 => Error::InvalidAcl,
-        code::SESSION_MOVED => Error::SessionMoved,
-        _ => return None,
-    })
-}
-
 fn refusal(code: i32) -> TreeError {
-    error(code).map_or_else(|| unknown(code), |error| Failure { op: 0, error }.into())
+    code::error(code).map_or_else(|| unknown(code), |error| Failure { op: 0, error }.into())
 }
 
 fn unknown(code: i32) -> TreeError {

@@ -13,13 +13,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ottla_keeper::Password;
+use ottla_keeper::machine::Corrupt;
+use ottla_keeper::wire::jute::Reader;
+use ottla_keeper::wire::number::{code, xid};
 use ottla_runtime::{World, time};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use super::jute::Reader;
 use super::link::{Granted, Link, LinkError, Packet, Shown};
-use super::packet::{Answer, Ask, Dialect, code, event, ping, unavailable, xid};
+use super::packet::{Answer, Ask, Dialect, event, ping, unavailable};
 use super::servers::Servers;
 use super::watches::{WatcherId, Watches};
 use crate::changes::Inbox;
@@ -266,7 +268,7 @@ impl Session {
         }
         // Answers come in the order of the requests.
         let Some(sent) = self.under_way.pop_front_if(|sent| sent.xid == packet.xid) else {
-            return Err(LinkError::from(super::jute::Malformed).into());
+            return Err(LinkError::from(Corrupt { what: "packet" }).into());
         };
         let request = sent.request;
         let is_close = matches!(request.ask, Ask::Close);
