@@ -211,6 +211,10 @@ impl Cluster {
     ) -> Result<Reply<R>, RequestError> {
         let reply = self.metadata(Some(&[])).await?;
         let controller = BrokerId(reply.decode()?.controller_id);
+        if controller == BrokerId::NONE {
+            // The next one is waited for, as after an answer of one that is it no more.
+            return Err(ErrorCode::NOT_CONTROLLER.into());
+        }
         let connection = self.connection(controller).await?;
         Ok(connection.call_up_to(newest, request, self.config.request_timeout).await?)
     }

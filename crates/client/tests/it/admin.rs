@@ -38,6 +38,7 @@ fn create_result(asked: &Asked, code: ErrorCode, message: Option<&'static str>) 
 #[tokio::test(start_paused = true)]
 async fn a_topic_is_created_by_the_controller_when_there_is_one() {
     let cluster = FakeCluster::new(1);
+    cluster.state.lock().without_controller = 2;
     let mut attempts = 0;
     serve(&cluster, move |asked| {
         let request: CreateTopicsRequest<'_> = asked.request();

@@ -60,6 +60,8 @@ pub(crate) struct State {
     /// The apis that were asked, in order, with the broker; ApiVersions is left out.
     pub(crate) asked: Vec<(ApiKey, i32)>,
     next_producer_id: i64,
+    /// So many answers to Metadata tell of no controller.
+    pub(crate) without_controller: usize,
     /// Anything that is not served here.
     pub(crate) other: Option<Other>,
 }
@@ -219,7 +221,9 @@ impl State {
         }
     }
 
-    fn metadata(&self, request: &MetadataRequest<'_>) -> MetadataResponse<'static> {
+    fn metadata(&mut self, request: &MetadataRequest<'_>) -> MetadataResponse<'static> {
+        let controller_id = if self.without_controller > 0 { -1 } else { 1 };
+        self.without_controller = self.without_controller.saturating_sub(1);
         assert!(!request.allow_auto_topic_creation);
         let brokers = (1..=self.brokers).map(|node_id| MetadataResponseBroker {
             node_id,
@@ -256,7 +260,7 @@ impl State {
         MetadataResponse {
             brokers: brokers.collect(),
             cluster_id: Some("fake".into()),
-            controller_id: 1,
+            controller_id,
             topics: topics.collect(),
             ..Default::default()
         }
