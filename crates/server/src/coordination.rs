@@ -1,4 +1,5 @@
-//! The keeper inside a broker: its voter, its clients, and the broker's own session with it.
+//! Where a broker finds the tree of znodes, and its own session with it: the keeper of this process,
+//! or an external ZooKeeper.
 
 use std::io;
 use std::sync::Arc;
@@ -10,48 +11,121 @@ use ottla_keeper::{
     Voter, VoterId,
 };
 use ottla_log::LogDirectory;
-use ottla_metadata::{BuiltIn, SessionFile, Tree, TreeError};
-use ottla_record::Uuid;
+use ottla_metadata::{BuiltIn, SessionFile, Tree, TreeError, ZooKeeper, ZooKeeperOptions};
+use ottla_record::{BrokerId, Uuid};
 use ottla_runtime::net::{ListenOptions, Listener};
 use ottla_runtime::task::Worker;
 use ottla_runtime::{Spawner, Task, World, process, time};
 use tracing::{info, warn};
 
-use crate::config::{Address, BrokerConfig};
+use crate::config::{Address, BrokerConfig, CoordinationConfig, KeeperConfig, ZooKeeperConfig};
 use crate::node::StartError;
 
 /// The keeper's directory in the first log directory. Kafka passes over directories of this topic,
 /// and its own KRaft log would have the number 0.
 pub const KEEPER_DIR: &str = "__cluster_metadata-1";
 
-/// The file of the broker's session, in that directory.
+/// The file of the broker's session with its keeper, in that directory.
 const SESSION_FILE: &str = "session";
+
+/// The file of the broker's session with an external ensemble, in the first log directory. Kafka
+/// passes over files.
+const ZOOKEEPER_SESSION_FILE: &str = "zookeeper-session";
 
 /// How long a broker waits for a leader that does not answer, before it asks again.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// A keeper at work.
+/// The tree, and what keeps it in this process.
 pub(crate) struct Coordination {
-    keeper: Arc<Keeper>,
     /// The broker's session.
-    pub(crate) tree: Arc<BuiltIn>,
+    pub(crate) tree: Arc<dyn Tree>,
+    keeper: Option<OwnKeeper>,
+    /// Where the keeper waits for the disk. It outlives the keeper.
+    pub(crate) worker: Option<Worker>,
+}
+
+/// A keeper at work.
+struct OwnKeeper {
+    keeper: Arc<Keeper>,
     driver: Task<()>,
     serving: Task<()>,
     connecting: Vec<Task<()>>,
 }
 
 impl Coordination {
-    /// Opens the keeper of a broker and waits until its quorum has a leader. The disk is waited for on
-    /// `worker`.
+    /// Begins the broker's session, with what is kept in `directory`, the first one.
     pub(crate) async fn start(
         world: &World,
         config: &BrokerConfig,
         directory: &LogDirectory,
-        worker: &Worker,
     ) -> Result<Self, StartError> {
-        let options = options(world, config, directory);
-        let clients = listen(world, "keeper.listener", &config.keeper.listener)?;
-        let others = config.keeper.own_address(config.id);
+        match &config.coordination {
+            CoordinationConfig::Keeper(keys) => {
+                let worker = Worker::start("ottla-keeper").map_err(StartError::Thread)?;
+                let (tree, keeper) =
+                    OwnKeeper::start(world, config.id, keys, directory, &worker).await?;
+                Ok(Self { tree, keeper: Some(keeper), worker: Some(worker) })
+            }
+            CoordinationConfig::ZooKeeper(keys) => {
+                let tree = connect_zookeeper(world, keys, directory).await?;
+                Ok(Self { tree, keeper: None, worker: None })
+            }
+        }
+    }
+
+    /// Ends the broker's session.
+    pub(crate) async fn stop(self) {
+        let Self { tree, keeper, .. } = self;
+        // Other clients of the keeper go first.
+        let keeper = keeper.map(|OwnKeeper { keeper, driver, serving, connecting }| {
+            drop(serving);
+            (keeper, driver, connecting)
+        });
+        if let Err(error) = tree.close().await {
+            warn!(%error, "could not end the session with the coordination service");
+        }
+        if let Some((keeper, driver, connecting)) = keeper {
+            // Another voter leads from here on, if there is one.
+            keeper.hand_over().await;
+            drop((tree, connecting, driver));
+        }
+    }
+}
+
+async fn connect_zookeeper(
+    world: &World,
+    keys: &ZooKeeperConfig,
+    directory: &LogDirectory,
+) -> Result<Arc<dyn Tree>, TreeError> {
+    let login = keys.digest_login.iter().map(|login| ("digest".to_owned(), login.clone()));
+    let options = ZooKeeperOptions {
+        session_timeout: keys.session_timeout,
+        connection_timeout: keys.connection_timeout,
+        in_flight_max: keys.in_flight_max,
+        set_acl: keys.set_acl,
+        auths: login.collect(),
+        session_file: Some(directory.path().join(ZOOKEEPER_SESSION_FILE)),
+        ..ZooKeeperOptions::new(keys.connect.clone())
+    };
+    let tree = ZooKeeper::connect(world, options).await?;
+    let session = format!("{:#x}", tree.session().0);
+    info!(connect = %keys.connect, session, "metadata is kept by ZooKeeper");
+    Ok(Arc::new(tree))
+}
+
+impl OwnKeeper {
+    /// Opens the keeper of a broker and waits until its quorum has a leader. The disk is waited for on
+    /// `worker`.
+    async fn start(
+        world: &World,
+        id: BrokerId,
+        keys: &KeeperConfig,
+        directory: &LogDirectory,
+        worker: &Worker,
+    ) -> Result<(Arc<dyn Tree>, Self), StartError> {
+        let options = options(world, id, keys, directory);
+        let clients = listen(world, "keeper.listener", &keys.listener)?;
+        let others = keys.own_address(id);
         let others = others.map(|own| listen(world, "keeper.quorum.voters", own)).transpose()?;
         let keeper = Keeper::open(world, &options).map(Arc::new).map_err(StartError::Keeper)?;
         let driver = worker.spawner().spawn(Arc::clone(&keeper).drive());
@@ -78,30 +152,24 @@ impl Coordination {
         let options = ServeOptions::default();
         let serving = wire::serve(Arc::clone(&keeper), clock, random, clients, &spawner, options);
         info!(%address, "the keeper serves ZooKeeper's protocol");
-        Ok(Self { keeper, tree: Arc::new(tree), driver, serving, connecting })
-    }
-
-    /// Ends the broker's session; another voter leads from here on, if there is one.
-    pub(crate) async fn stop(self) {
-        let Self { keeper, tree, driver, serving, connecting, .. } = self;
-        drop(serving);
-        if let Err(error) = tree.close().await {
-            warn!(%error, "could not end the session with the keeper");
-        }
-        keeper.hand_over().await;
-        drop((tree, connecting, driver));
+        Ok((Arc::new(tree), Self { keeper, driver, serving, connecting }))
     }
 }
 
-fn options(world: &World, config: &BrokerConfig, directory: &LogDirectory) -> Options {
+fn options(
+    world: &World,
+    broker: BrokerId,
+    keys: &KeeperConfig,
+    directory: &LogDirectory,
+) -> Options {
     // Broker ids are not negative.
-    let id = VoterId::from(config.id.0.unsigned_abs());
+    let id = VoterId::from(broker.0.unsigned_abs());
     // The caller saw that it is not offline.
     let voter = Voter { id, directory: DirectoryId(directory.id().unwrap_or(Uuid::ZERO).0) };
-    let address = config.keeper.own_address(config.id).map_or(String::new(), ToString::to_string);
+    let address = keys.own_address(broker).map_or(String::new(), ToString::to_string);
     let own = Peer { voter, address };
     // With others it takes an act of their owner: none of them can know who else begins one.
-    let is_founder = config.keeper.voters.len() <= 1 && !config.keeper.join;
+    let is_founder = keys.voters.len() <= 1 && !keys.join;
     let quorum = QuorumId(world.random.bytes16());
     let founding = is_founder.then(|| Membership::of(quorum, [own.clone()]));
     let (dir, limits) = (directory.path().join(KEEPER_DIR), Limits::default());

@@ -172,9 +172,7 @@ impl Node {
         directories[0].claim();
         let failure = directories[0].failure().map(str::to_owned);
         check_first(&config, failure)?;
-        let keeper_worker = Worker::start("ottla-keeper").map_err(StartError::Thread)?;
-        let coordination =
-            Coordination::start(&world, &config, &directories[0], &keeper_worker).await?;
+        let mut coordination = Coordination::start(&world, &config, &directories[0]).await?;
         let tree: Arc<dyn Tree> = coordination.tree.clone();
 
         adoption::adopt(&world, &config, prospect, &*tree).await?;
@@ -218,7 +216,7 @@ impl Node {
             producer_ids: ProducerIds::new(tree, config.id, logs.clone()),
             fetch_sessions: SessionCache::new(usize::try_from(slots).unwrap_or(0)),
         });
-        let mut workers = vec![keeper_worker];
+        let mut workers: Vec<Worker> = coordination.worker.take().into_iter().collect();
         let (flushers, checkpoints) =
             flushing::start(&logs, &services.world.clock, config.storage.log_dir_min_free_bytes)
                 .map_err(StartError::Thread)?;
@@ -348,7 +346,7 @@ async fn join(
     let controller = match Controller::elect(tree.clone(), config.id, now_ms).await? {
         Election::Won(controller) => controller,
         Election::Lost(other) => {
-            let message = format!("broker {other} is the controller of this broker's own keeper");
+            let message = format!("broker {other} is the controller of this cluster");
             return Err(StartError::Metadata(message));
         }
     };

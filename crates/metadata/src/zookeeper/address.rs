@@ -17,6 +17,16 @@ pub struct ConnectString {
     pub chroot: String,
 }
 
+impl fmt::Display for ConnectString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (host, port)) in self.servers.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            write!(f, "{comma}{host}:{port}")?;
+        }
+        f.write_str(&self.chroot)
+    }
+}
+
 /// It is not a list of servers with a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectError(String);
@@ -73,6 +83,8 @@ mod tests {
         assert_eq!(read("a:1"), Some((vec![server("a", 1)], String::new())));
         let two = vec![server("a", 2181), server("[::1]", 3)];
         assert_eq!(read("a, [::1]:3/kafka/x"), Some((two, "/kafka/x".to_owned())));
+        let shown = "a, [::1]:3/kafka/x".parse::<ConnectString>().unwrap().to_string();
+        assert_eq!(shown, "a:2181,[::1]:3/kafka/x");
         assert_eq!(read("[::1]/"), Some((vec![server("[::1]", 2181)], String::new())));
         for wrong in ["", "a:", "a:0", ":1", "a:1,", "a:70000", "a:1/k/", "a:1//k"] {
             assert_eq!(read(wrong), None, "{wrong}");

@@ -266,9 +266,8 @@ impl ZooKeeper {
     }
 
     fn unreachable(&self, reason: &str) -> TreeError {
-        let servers = self.options.connect.servers.iter();
-        let servers: Vec<String> = servers.map(|(host, port)| format!("{host}:{port}")).collect();
-        unavailable(&format!("ZooKeeper at {} (zookeeper.connect): {reason}", servers.join(",")))
+        let connect = &self.options.connect;
+        unavailable(&format!("ZooKeeper at {connect} (zookeeper.connect): {reason}"))
     }
 
     fn session_file(&self) -> Option<SessionFile> {

@@ -5,7 +5,7 @@ use std::io;
 use clap::Args;
 use ottla_log::DirectoryError;
 use ottla_runtime::{World, process, signal};
-use ottla_server::config::BrokerConfig;
+use ottla_server::config::{BrokerConfig, CoordinationConfig};
 use ottla_server::{Node, StartError};
 use tracing::{info, warn};
 
@@ -28,8 +28,20 @@ pub(crate) struct Start {
 impl Start {
     pub(crate) fn run(self) -> Outcome {
         let (mut config, warnings) = self.settings.load()?;
-        config.keeper.join = self.join;
         config.adopt = self.adopt;
+        match &mut config.coordination {
+            CoordinationConfig::Keeper(keeper) => keeper.join = self.join,
+            CoordinationConfig::ZooKeeper(_) if self.join => {
+                let reason = "--join is about the built-in keeper, and zookeeper.connect is set";
+                return Err(Failure::usage(reason));
+            }
+            CoordinationConfig::ZooKeeper(_) if self.adopt => {
+                let reason = "--adopt does without the cluster's metadata, which is where \
+                              zookeeper.connect points: leave one of the two out";
+                return Err(Failure::usage(reason));
+            }
+            CoordinationConfig::ZooKeeper(_) => {}
+        }
         for warning in warnings {
             warn!("{warning}");
         }

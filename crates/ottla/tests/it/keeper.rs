@@ -1,8 +1,9 @@
-//! A broker whose keeper is one of three, and the tools of its quorum.
+//! A broker whose keeper is one of three, and the tools of its quorum; a broker on an ensemble of its own.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use ottla_runtime::World;
 use ottla_runtime::net::ListenOptions;
@@ -43,6 +44,13 @@ impl Keeper {
         let child = command.args(listener).stderr(Stdio::null()).spawn();
         Self(child.expect("the binary runs"))
     }
+}
+
+/// A keeper that is alone and serves ZooKeeper's clients at `address`.
+fn alone(address: &str, dir: &Scratch) -> Keeper {
+    let dir = dir.path().join("keeper");
+    let mut command = ottla(&["keeper", "start", "--listener", address, "--data-dir"]);
+    Keeper(command.arg(dir).stderr(Stdio::null()).spawn().expect("the binary runs"))
 }
 
 impl Drop for Keeper {
@@ -185,4 +193,29 @@ fn one_keeper_that_is_left_of_three_goes_on_alone_and_a_backup_begins_another() 
     keepers.push(Keeper::start_in(7, &format!("7@{at}"), &dir));
     let status = succeed(&["keeper", "status", "--keeper", &at]);
     assert!(status.contains("leader     7") && !status.contains(&quorum), "{status}");
+}
+
+#[test]
+fn a_broker_that_was_killed_does_not_wait_for_its_own_session() {
+    const SESSION_TIMEOUT: Duration = Duration::from_secs(40);
+    let scratch = Scratch::new("ensemble");
+    let address = format!("127.0.0.1:{}", free_port());
+    let _keeper = alone(&address, &scratch);
+    let dir = scratch.path().join("1");
+    let keys = [
+        format!("zookeeper.connect={address}/kafka"),
+        format!("zookeeper.session.timeout.ms={}", SESSION_TIMEOUT.as_millis()),
+    ];
+    let mut broker = Broker::start_with(&dir, &keys);
+    topic(&broker, &["create", "kept"]);
+    let clock = World::system().clock;
+    let killed = clock.elapsed();
+    broker.kill();
+    drop(broker);
+    let broker = Broker::start_with(&dir, &keys);
+    assert!(clock.elapsed() - killed < SESSION_TIMEOUT / 2, "it has waited");
+    assert!(topic(&broker, &["list"]).contains("kept"));
+    let (status, log) = broker.stop();
+    assert!(status.success(), "{status}\n{log}");
+    assert!(!dir.join("zookeeper-session").exists(), "its session was not ended");
 }

@@ -21,7 +21,7 @@ use ottla_runtime::World;
 use ottla_runtime::disk::{DirLock, LockError};
 use tracing::{info, warn};
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, CoordinationConfig};
 use crate::node::StartError;
 use metadata_log::{BOOTSTRAP, METADATA_LOG};
 pub use refusal::AdoptionError;
@@ -32,6 +32,8 @@ pub(crate) enum Prospect {
     Seen(Option<Adoption>),
     /// A keeper was here already, and most likely its tree has a cluster.
     Unseen,
+    /// The metadata is in an ensemble: nothing of it is taken from directories.
+    Elsewhere,
 }
 
 /// Looks at the directories before they are opened, if no keeper was there yet.
@@ -40,6 +42,9 @@ pub(crate) fn look_first(
     config: &BrokerConfig,
     keeper: &str,
 ) -> Result<Prospect, StartError> {
+    if let CoordinationConfig::ZooKeeper(_) = config.coordination {
+        return Ok(Prospect::Elsewhere);
+    }
     if world.disk.exists(&config.log_dirs[0].join(keeper)) {
         return Ok(Prospect::Unseen);
     }
@@ -56,10 +61,9 @@ pub(crate) async fn adopt(
     prospect: Prospect,
     tree: &dyn Tree,
 ) -> Result<(), StartError> {
-    if !Adoption::is_due(tree).await? {
-        return Ok(());
-    }
     let adoption = match prospect {
+        Prospect::Elsewhere => return Ok(()),
+        _ if !Adoption::is_due(tree).await? => return Ok(()),
         Prospect::Seen(adoption) => adoption,
         Prospect::Unseen => look(world, config)?,
     };

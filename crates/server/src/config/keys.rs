@@ -4,7 +4,7 @@
 //! otherwise. Every key here is read by some part of the server; the keys of Kafka that are not
 //! are in [`super::unserved`].
 
-use ottla_config::keys;
+use ottla_config::{Password, keys};
 
 use super::SecurityProtocol;
 
@@ -54,6 +54,32 @@ keys! {
         /// for the others, this one among them: `id@host:port`, separated by commas. Unset: this
         /// broker's keeper is alone. Several wait on new directories until `ottla keeper found`.
         keeper_quorum_voters: Option<String> = Key::broker("keeper.quorum.voters");
+    }
+}
+
+keys! {
+    /// An external ZooKeeper, as given.
+    pub struct ZooKeeperKeys {
+        /// The ensemble that keeps the metadata, in the place of the built-in keeper:
+        /// `host:port,host:port`, with the path below which the cluster lives (`/kafka`) at the end
+        /// if that is not the root. ZooKeeper 3.6 or later.
+        zookeeper_connect: Option<String> = Key::broker("zookeeper.connect");
+        /// After how long a silence the ensemble ends this broker's session, and with it its
+        /// registration, in milliseconds. A change of metadata that is not answered for so long fails.
+        zookeeper_session_timeout_ms: i32 = Key::broker("zookeeper.session.timeout.ms")
+            .default("18000").check(Check::AtLeast(1));
+        /// How long a start waits for a session, in milliseconds. Unset: the session's timeout.
+        zookeeper_connection_timeout_ms: Option<i32> =
+            Key::broker("zookeeper.connection.timeout.ms").check(Check::AtLeast(1));
+        /// How many requests to the ensemble are under way unanswered.
+        zookeeper_max_in_flight_requests: i32 = Key::broker("zookeeper.max.in.flight.requests")
+            .default("10").check(Check::AtLeast(1));
+        /// Whether created nodes may be changed by this broker's login alone, and read by everyone
+        /// unless they hold secrets.
+        zookeeper_set_acl: bool = Key::broker("zookeeper.set.acl").default("false");
+        /// Ottla's own: whom each connection shows to be, by ZooKeeper's scheme `digest`:
+        /// `user:password`.
+        zookeeper_digest_login: Option<Password> = Key::broker("zookeeper.digest.login");
     }
 }
 

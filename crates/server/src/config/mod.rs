@@ -3,10 +3,12 @@
 //! Owns: which keys a broker has, what they mean together, the typed result. Must not know: where
 //! the text comes from (the caller hands over [`Sources`]), who uses a value.
 
+mod coordination;
 mod keeper;
 mod keys;
 mod listeners;
 mod unserved;
+mod zookeeper;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,11 +21,14 @@ use ottla_config::{
 use ottla_log::BrokerLogDefaults;
 use ottla_record::BrokerId;
 
+pub use coordination::CoordinationConfig;
 pub use keeper::KeeperConfig;
 pub use keys::{
     CleanerConfig, GroupConfig, KeeperKeys, NetworkConfig, NodeKeys, StorageConfig, TopicsConfig,
+    ZooKeeperKeys,
 };
 pub use listeners::{Address, Listener, Listeners, SecurityProtocol};
+pub use zookeeper::ZooKeeperConfig;
 
 /// The id of a broker that was given none.
 const DEFAULT_ID: i32 = 1;
@@ -37,8 +42,8 @@ pub struct BrokerConfig {
     pub rack: Option<String>,
     /// Where the broker listens and what it tells its clients.
     pub listeners: Listeners,
-    /// The built-in keeper.
-    pub keeper: KeeperConfig,
+    /// Who keeps the metadata.
+    pub coordination: CoordinationConfig,
     /// The log directories: at least one, each once.
     pub log_dirs: Vec<PathBuf>,
     /// Whether the operator accepts an adoption that leaves something open (`--adopt`).
@@ -103,11 +108,10 @@ impl BrokerConfig {
         }
         let node = node?;
         let id = BrokerId(if node.broker_id < 0 { DEFAULT_ID } else { node.broker_id });
-        let keeper = take(KeeperKeys::read(&settings), errors)
-            .and_then(|keys| KeeperConfig::read(&keys, id, &settings, errors));
+        let coordination = CoordinationConfig::read(id, &settings, errors);
         Some(Self {
             id,
-            keeper: keeper?,
+            coordination: coordination?,
             rack: node.broker_rack,
             listeners: listeners?,
             log_dirs: log_dirs?,
@@ -134,8 +138,9 @@ impl BrokerConfig {
         self.settings.origin(key)
     }
 
-    /// Warns of what a broker that is alone cannot do.
+    /// Warns of what has no effect, and of what a broker that is alone cannot do.
     fn advise(&self, warnings: &mut Vec<Warning>) {
+        self.coordination.advise(&self.settings, warnings);
         let replicas = [
             ("default.replication.factor", self.topics.default_replication_factor, "such a topic"),
             (
@@ -169,6 +174,8 @@ impl BrokerConfig {
 pub fn broker_keys() -> Vec<Key> {
     let mut keys: Vec<Key> = [
         NodeKeys::KEYS,
+        KeeperKeys::KEYS,
+        ZooKeeperKeys::KEYS,
         NetworkConfig::KEYS,
         StorageConfig::KEYS,
         CleanerConfig::KEYS,

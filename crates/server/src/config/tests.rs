@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 fn load(text: &str) -> Result<(BrokerConfig, Vec<Warning>), Vec<ConfigError>> {
@@ -38,10 +40,11 @@ fn an_empty_configuration_is_a_broker_on_localhost() {
     assert_eq!(config.log_defaults.config().segment_bytes, 1 << 30);
 }
 
-/// The settings of `config/server.properties` of Kafka 3.9, without `zookeeper.connect`.
+/// The settings of `config/server.properties` of Kafka 3.9.
 #[test]
 fn the_stock_file_of_kafka_with_zookeeper_loads() {
     let text = "\
+zookeeper.connect=localhost:2181
 broker.id=0
 num.network.threads=3
 num.io.threads=8
@@ -63,21 +66,17 @@ group.initial.rebalance.delay.ms=0
     assert_eq!(
         warnings(text),
         "\
-num.io.threads has no effect: requests are served by the threads of num.network.threads (server.properties:3)
-transaction.state.log.min.isr has no effect: transactions are not served so far, InitProducerId with a transactional.id is refused (server.properties:12)
-transaction.state.log.replication.factor has no effect: transactions are not served so far, InitProducerId with a transactional.id is refused (server.properties:11)
-zookeeper.connection.timeout.ms has no effect: metadata is kept by this broker itself, in the built-in keeper (server.properties:16)
+num.io.threads has no effect: requests are served by the threads of num.network.threads (server.properties:4)
+transaction.state.log.min.isr has no effect: transactions are not served so far, InitProducerId with a transactional.id is refused (server.properties:13)
+transaction.state.log.replication.factor has no effect: transactions are not served so far, InitProducerId with a transactional.id is refused (server.properties:12)
 "
     );
     let config = good(text);
     assert_eq!((config.id, config.network.num_network_threads), (BrokerId(0), Some(3)));
     assert_eq!(config.log_defaults.config().retention_ms, 604_800_000);
-    assert_eq!(
-        errors("zookeeper.connect=localhost:2181"),
-        "\
-zookeeper.connect cannot be used: metadata is kept by this broker itself, in the built-in keeper, and an outer ZooKeeper cannot be used so far; remove the key, or keep this broker out of that cluster (server.properties:1)
-"
-    );
+    let zookeeper = zookeeper(&config);
+    assert_eq!(zookeeper.connect.servers, [("localhost".to_owned(), 2181)]);
+    assert_eq!(zookeeper.session_timeout, zookeeper.connection_timeout);
 }
 
 /// The settings of `config/server.properties` of Kafka 4.
@@ -138,15 +137,71 @@ log.retention.check.interval.ms=300000
     );
 }
 
+fn keeper(config: &BrokerConfig) -> &KeeperConfig {
+    match &config.coordination {
+        CoordinationConfig::Keeper(keeper) => keeper,
+        CoordinationConfig::ZooKeeper(_) => panic!("no keeper"),
+    }
+}
+
+fn zookeeper(config: &BrokerConfig) -> &ZooKeeperConfig {
+    match &config.coordination {
+        CoordinationConfig::Keeper(_) => panic!("no ZooKeeper"),
+        CoordinationConfig::ZooKeeper(zookeeper) => zookeeper,
+    }
+}
+
+#[test]
+fn an_ensemble_has_its_keys_and_excludes_the_keeper() {
+    let config = good("zookeeper.connect=a:1,b/kafka");
+    let defaults = zookeeper(&config);
+    assert_eq!(defaults.connect.chroot, "/kafka");
+    assert_eq!(defaults.session_timeout, Duration::from_secs(18));
+    assert_eq!(defaults.connection_timeout, Duration::from_secs(18));
+    assert_eq!((defaults.in_flight_max, defaults.set_acl), (10, false));
+    let text = "zookeeper.connect=a\nzookeeper.session.timeout.ms=6000\n\
+                zookeeper.connection.timeout.ms=70\nzookeeper.max.in.flight.requests=3\n\
+                zookeeper.set.acl=true\nzookeeper.digest.login=kafka:se:cret";
+    assert_eq!(warnings(text), "");
+    let config = good(text);
+    let set = zookeeper(&config);
+    assert_eq!(set.session_timeout, Duration::from_secs(6));
+    assert_eq!(set.connection_timeout, Duration::from_millis(70));
+    assert_eq!((set.in_flight_max, set.set_acl), (3, true));
+    assert_eq!(set.digest_login.as_deref(), Some(&b"kafka:se:cret"[..]));
+    for (text, reason) in [
+        ("zookeeper.connect=a:x", "`a:x` is no server"),
+        ("zookeeper.connect=a\nzookeeper.set.acl=true", "set zookeeper.digest.login too"),
+        ("zookeeper.connect=a\nzookeeper.digest.login=secret", "not of the form user:password"),
+        ("zookeeper.connect=a\nzookeeper.max.in.flight.requests=0", "at least 1"),
+        ("zookeeper.connect=a\nzookeeper.ssl.client.enable=true", "not encrypted so far"),
+        (
+            "zookeeper.connect=a\nkeeper.listener=127.0.0.1:2181",
+            "zookeeper.connect (server.properties:1) and keeper.listener (server.properties:2) are \
+             both set",
+        ),
+    ] {
+        let told = errors(text);
+        assert!(told.contains(reason), "{text}: {told}");
+        assert!(!told.contains("secret"), "{told}");
+    }
+    assert_eq!(
+        warnings("zookeeper.session.timeout.ms=6000"),
+        "zookeeper.session.timeout.ms has no effect: without zookeeper.connect, metadata is kept in \
+         the built-in keeper (server.properties:1)\n"
+    );
+}
+
 #[test]
 fn the_keeper_is_alone_unless_a_quorum_is_named_that_has_this_broker() {
     let alone = good("");
-    assert_eq!(alone.keeper.listener.to_string(), "127.0.0.1:0");
-    assert_eq!(alone.keeper.own_address(alone.id), None);
+    assert_eq!(keeper(&alone).listener.to_string(), "127.0.0.1:0");
+    assert_eq!(keeper(&alone).own_address(alone.id), None);
     let text = "broker.id=2\nkeeper.listener=[::1]:2181\nkeeper.quorum.voters=1@a:3881, 2@b:3882";
+    assert_eq!(warnings(text), "");
     let one_of_two = good(text);
-    assert_eq!(one_of_two.keeper.listener.to_string(), "[::1]:2181");
-    assert_eq!(one_of_two.keeper.own_address(one_of_two.id).unwrap().to_string(), "b:3882");
+    assert_eq!(keeper(&one_of_two).listener.to_string(), "[::1]:2181");
+    assert_eq!(keeper(&one_of_two).own_address(one_of_two.id).unwrap().to_string(), "b:3882");
     for (text, reason) in [
         ("keeper.quorum.voters=2@b:3882", "it does not name this broker, 1"),
         ("keeper.quorum.voters=1@a:3881,1@b:3882", "twice"),
@@ -164,7 +219,7 @@ fn what_would_divide_a_cluster_or_drop_protection_is_refused() {
         "process.roles=broker",
         "process.roles=controller",
         "controller.quorum.voters=1@a:9093,2@b:9093,3@c:9093",
-        "zookeeper.connect=a:2181/kafka",
+        "zookeeper.metadata.migration.enable=true",
         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "remote.log.storage.system.enable=true",
         "config.providers=file",

@@ -19,12 +19,18 @@ const CLASSIC: &str = "only the classic group protocol is served so far";
 /// Exact names before families: the first line that covers a key counts.
 const UNSERVED: &[Unserved] = &[
     // Coordination
-    Unserved::refused(
-        "zookeeper.connect",
-        "metadata is kept by this broker itself, in the built-in keeper, and an outer ZooKeeper \
-         cannot be used so far; remove the key, or keep this broker out of that cluster",
+    Unserved::judged(
+        "zookeeper.ssl.client.enable",
+        unless_true,
+        "connections with ZooKeeper are not encrypted so far: use a port of the ensemble that takes \
+         plain ones, or keep this broker out of that cluster",
     ),
-    Unserved::ignored("zookeeper.*", KEEPER),
+    Unserved::judged(
+        "zookeeper.metadata.migration.enable",
+        unless_true,
+        "metadata stays in ZooKeeper: there is no KRaft quorum that it could move to",
+    ),
+    Unserved::ignored("zookeeper.*", "no such setting of ZooKeeper's Java client is read"),
     Unserved::judged(
         "process.roles",
         both_roles,

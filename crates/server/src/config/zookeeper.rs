@@ -1,0 +1,71 @@
+//! An external ZooKeeper ensemble: who it is, and how it is spoken with.
+
+use std::time::Duration;
+
+use ottla_config::{ConfigError, Settings};
+use ottla_metadata::ConnectString;
+
+use super::keys::ZooKeeperKeys;
+
+/// The ensemble that keeps the cluster's metadata.
+#[derive(Clone, Debug)]
+pub struct ZooKeeperConfig {
+    /// `zookeeper.connect`.
+    pub connect: ConnectString,
+    /// `zookeeper.session.timeout.ms`.
+    pub session_timeout: Duration,
+    /// `zookeeper.connection.timeout.ms`, else the session's.
+    pub connection_timeout: Duration,
+    /// `zookeeper.max.in.flight.requests`.
+    pub in_flight_max: usize,
+    /// `zookeeper.set.acl`.
+    pub set_acl: bool,
+    /// `zookeeper.digest.login`, as it is sent.
+    pub digest_login: Option<Vec<u8>>,
+}
+
+impl ZooKeeperConfig {
+    /// Reads what belongs to `connect`, the value of `zookeeper.connect`.
+    pub(super) fn read(
+        connect: &str,
+        keys: &ZooKeeperKeys,
+        settings: &Settings,
+        errors: &mut Vec<ConfigError>,
+    ) -> Option<Self> {
+        let before = errors.len();
+        let mut bad = |key: &str, value: &str, reason: String| {
+            let (key, value, origin) = (key.to_owned(), value.to_owned(), settings.origin(key));
+            errors.push(ConfigError::BadValue { key, value, reason, origin });
+        };
+        let parsed = connect.parse::<ConnectString>();
+        let parsed =
+            parsed.map_err(|error| bad("zookeeper.connect", connect, error.to_string())).ok();
+        let login = keys.zookeeper_digest_login.as_ref().map(|login| login.reveal());
+        if login.is_some_and(|login| !login.contains(':')) {
+            let reason = "it is not of the form user:password".to_owned();
+            bad("zookeeper.digest.login", "[hidden]", reason);
+        }
+        if keys.zookeeper_set_acl && login.is_none() {
+            let reason = "nodes can belong to this broker only if the ensemble knows who it is: \
+                          set zookeeper.digest.login too"
+                .to_owned();
+            bad("zookeeper.set.acl", "true", reason);
+        }
+        if errors.len() > before {
+            return None;
+        }
+        let session = milliseconds(keys.zookeeper_session_timeout_ms);
+        Some(Self {
+            connect: parsed?,
+            session_timeout: session,
+            connection_timeout: keys.zookeeper_connection_timeout_ms.map_or(session, milliseconds),
+            in_flight_max: keys.zookeeper_max_in_flight_requests.unsigned_abs() as usize,
+            set_acl: keys.zookeeper_set_acl,
+            digest_login: login.map(|login| login.as_bytes().to_vec()),
+        })
+    }
+}
+
+fn milliseconds(count: i32) -> Duration {
+    Duration::from_millis(u64::from(count.unsigned_abs()))
+}
