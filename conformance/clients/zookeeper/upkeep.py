@@ -56,10 +56,22 @@ def write(bootstrap, first):
         sys.exit(f"not acknowledged: {missed}")
 
 
+def is_led(consumer):
+    topic = consumer.list_topics(TOPIC, timeout=PATIENCE_S).topics[TOPIC]
+    leaders = [partition.leader for partition in topic.partitions.values()]
+    return len(leaders) == PARTITIONS and -1 not in leaders
+
+
 def read(bootstrap):
     consumer = Consumer(
         {"bootstrap.servers": bootstrap, "group.id": "upkeep", "enable.auto.commit": False}
     )
+    # A broker that has just started listens before it knows its partitions.
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_led(consumer):
+        if time.monotonic() > deadline:
+            sys.exit(f"{TOPIC} has partitions without a leader")
+        time.sleep(0.1)
     numbers = []
     for partition in range(PARTITIONS):
         place = TopicPartition(TOPIC, partition)
