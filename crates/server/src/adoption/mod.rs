@@ -143,18 +143,16 @@ impl Found {
         }
         let own = config.storage.metadata_log_dir.as_ref().map(PathBuf::from);
         let candidates: Vec<&PathBuf> = own.iter().chain(&config.log_dirs).collect();
-        let holding = |name: &str| {
-            let paths = candidates.iter().map(|dir| dir.join(name));
-            paths.filter(|path| world.disk.exists(path)).collect::<BTreeSet<_>>()
-        };
-        let mut metadata_logs = holding(METADATA_LOG);
-        if metadata_logs.is_empty() {
-            metadata_logs = holding(BOOTSTRAP);
-        }
+        let paths = candidates.iter().map(|dir| dir.join(METADATA_LOG));
+        let mut metadata_logs: BTreeSet<_> = paths.filter(|p| world.disk.exists(p)).collect();
         if metadata_logs.len() > 1 {
             return Err(AdoptionError::SeveralMetadataLogs { paths: metadata_logs });
         }
-        Ok(Self { identities, logs, metadata_log: metadata_logs.pop_first() })
+        // Every directory that was formatted has one; where there are logs, a metadata log was too.
+        let bootstrap = candidates[0].join(BOOTSTRAP);
+        let bootstrap = (logs.is_empty() && world.disk.exists(&bootstrap)).then_some(bootstrap);
+        let metadata_log = metadata_logs.pop_first().or(bootstrap);
+        Ok(Self { identities, logs, metadata_log })
     }
 
     /// The one cluster that all directories name, if they name one.

@@ -170,6 +170,13 @@ fn a_directory_of_another_node_or_without_its_metadata_is_refused() {
     fs::rename(scratch.join(METADATA_LOG), elsewhere.join(METADATA_LOG)).unwrap();
     let said = refused(scratch.path(), &[]);
     assert!(said.contains("set metadata.log.dir"), "{said}");
+    // What was laid down before the first start is not all there is.
+    let bootstrap = Path::new(FIXTURE).join("00000000000000000000-0000000000.checkpoint");
+    fs::copy(bootstrap, scratch.join("bootstrap.checkpoint")).unwrap();
+    log(&scratch, "orders-0", "AAAAAAAAAAAAAAAAAAAAIg");
+    let said = refused(scratch.path(), &[]);
+    assert!(said.contains("set metadata.log.dir"), "{said}");
+    fs::remove_dir_all(scratch.join("orders-0")).unwrap();
     let key = format!("metadata.log.dir={}", elsewhere.path().display());
     let said = refused(scratch.path(), &[&key]);
     assert!(said.contains("No log directory has the log of"), "{said}");
