@@ -2,29 +2,31 @@
 //!
 //! Owns: the picture that handlers answer from, and the order in which a change becomes visible:
 //! first the tree of znodes, then the logs, then the hosted partitions, then the picture. In a
-//! cluster of one, this node is the controller. Must not know: requests.
+//! cluster of one, this node is the controller while it has a session with the tree; without one it
+//! serves on and changes nothing. Must not know: requests, how it became the controller.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ottla_log::{BrokerLogDefaults, DirectoryError, LogConfig, LogManager, TopicPartition};
 use ottla_metadata::admin::placement::{Start, TooFewBrokers, place};
 use ottla_metadata::admin::topic_name::{self, InvalidName};
 use ottla_metadata::admin::{
-    AddPartitionsError, AdminError, Controller, CreateTopicError, NewTopic, update_config,
+    AddPartitionsError, AdminError, Controller, CreateTopicError, NewTopic, load, update_config,
 };
 use ottla_metadata::znodes::ConfigEntity;
-use ottla_metadata::{ClusterMetadata, Config, Topic, Tree};
+use ottla_metadata::{Broker, ClusterMetadata, Config, Topic, Tree, TreeError};
 use ottla_record::{BrokerId, PartitionId, Uuid};
 use ottla_replication::{HostedTopic, Partition, Partitions};
 use ottla_runtime::{World, task};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tracing::{error, info, warn};
 
 use crate::groups::GroupCoordinator;
+use crate::membership::is_cut_off;
 use crate::topics::OFFSETS_TOPIC;
 
 /// The cluster.
@@ -32,7 +34,8 @@ pub(crate) struct Cluster {
     world: World,
     broker: BrokerId,
     tree: Arc<dyn Tree>,
-    controller: Controller,
+    /// `None` while this node is not the controller.
+    controller: ArcSwapOption<Controller>,
     picture: ArcSwap<ClusterMetadata>,
     partitions: Arc<Partitions>,
     logs: Arc<LogManager>,
@@ -40,6 +43,8 @@ pub(crate) struct Cluster {
     groups: Arc<GroupCoordinator>,
     /// One change at a time, so that pictures follow each other.
     change: Mutex<()>,
+    /// Told when it is not known what the tree holds.
+    doubt: Notify,
 }
 
 /// How the partitions of a new topic are to be placed.
@@ -69,6 +74,8 @@ pub(crate) enum ChangeError {
     NotMore {
         have: usize,
     },
+    /// This node is not the controller at the moment.
+    NotController,
     Admin(AdminError),
     /// The logs could not be made or removed.
     Io(io::Error),
@@ -93,6 +100,7 @@ impl fmt::Display for ChangeError {
             Self::NotMore { have } => {
                 write!(f, "the topic has {have} partition(s) already; their number can only grow")
             }
+            Self::NotController => f.write_str("this broker is not the controller at the moment"),
             Self::Admin(error) => write!(f, "the change could not be written: {error}"),
             Self::Io(error) => write!(f, "the partitions' logs could not be made: {error}"),
         }
@@ -122,7 +130,6 @@ pub(crate) struct Parts {
     pub(crate) world: World,
     pub(crate) broker: BrokerId,
     pub(crate) tree: Arc<dyn Tree>,
-    pub(crate) controller: Controller,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) logs: Arc<LogManager>,
     pub(crate) defaults: BrokerLogDefaults,
@@ -130,11 +137,12 @@ pub(crate) struct Parts {
 }
 
 impl Cluster {
-    /// Takes over `picture`: finishes what an earlier stop left half done and hosts all partitions.
-    pub(crate) async fn start(parts: Parts, picture: ClusterMetadata) -> Result<Self, ChangeError> {
-        let Parts { world, broker, tree, controller, partitions, logs, defaults, groups } = parts;
-        let (picture, change) = (ArcSwap::from_pointee(picture), Mutex::default());
-        let cluster = Self {
+    /// A cluster of which this node does not act as the controller yet, and hosts nothing.
+    pub(crate) fn new(parts: Parts, picture: ClusterMetadata) -> Self {
+        let Parts { world, broker, tree, partitions, logs, defaults, groups } = parts;
+        let (picture, controller) = (ArcSwap::from_pointee(picture), ArcSwapOption::empty());
+        let (change, doubt) = (Mutex::default(), Notify::new());
+        Self {
             world,
             broker,
             tree,
@@ -145,16 +153,123 @@ impl Cluster {
             defaults,
             groups,
             change,
-        };
-        for topic in cluster.controller.marked_for_deletion().await? {
-            cluster.finish_deletion(&topic).await?;
+            doubt,
         }
-        cluster.set_strays_aside()?;
-        let topics: Vec<Arc<Topic>> = cluster.metadata().topics().cloned().collect();
+    }
+
+    /// Acts as the controller from here on, at the start: finishes what an earlier stop left half done
+    /// and hosts all partitions.
+    pub(crate) async fn begin(&self, controller: Controller) -> Result<(), ChangeError> {
+        let _change = self.change.lock().await;
+        let picture = self.complete(&controller, (*self.metadata()).clone()).await?;
+        self.picture.store(Arc::new(picture));
+        self.set_strays_aside()?;
+        let topics: Vec<Arc<Topic>> = self.metadata().topics().cloned().collect();
         for topic in topics {
-            cluster.host(&topic).await?;
+            self.host(&topic).await?;
         }
-        Ok(cluster)
+        self.act(controller);
+        Ok(())
+    }
+
+    /// Acts as the controller from here on. Another one may have been at work meanwhile, or an own
+    /// change may have been done of which that was not known: the cluster is read anew.
+    pub(crate) async fn take_over(&self, controller: Controller) -> Result<(), ChangeError> {
+        let _change = self.change.lock().await;
+        let before = self.metadata();
+        let picture = load(&*self.tree).await?;
+        for topic in before.topics() {
+            if picture.topic(&topic.name).is_none_or(|found| found.id != topic.id) {
+                info!(topic = &*topic.name, "a topic is gone");
+                self.release(&topic.name);
+            }
+        }
+        let picture = self.complete(&controller, picture).await?;
+        let is_changed = |topic: &&Arc<Topic>| before.topic(&topic.name) != Some(topic);
+        let changed: Vec<Arc<Topic>> = picture.topics().filter(is_changed).cloned().collect();
+        self.picture.store(Arc::new(picture));
+        for topic in changed {
+            self.logs.set_config(&topic.name, &self.log_config(&topic));
+            self.host(&topic).await?;
+        }
+        self.act(controller);
+        Ok(())
+    }
+
+    /// Finishes what was left half done, and gives the picture with it.
+    async fn complete(
+        &self,
+        controller: &Controller,
+        mut picture: ClusterMetadata,
+    ) -> Result<ClusterMetadata, ChangeError> {
+        controller.set_up_features().await?;
+        // What a crash in the middle of a creation left without a leader gets one, and what lost its own.
+        let live: Vec<BrokerId> = picture.brokers().map(|broker| broker.id).collect();
+        let topics: Vec<Arc<Topic>> = picture.topics().cloned().collect();
+        for topic in topics {
+            if let Some(topic) = controller.elect_leaders(&topic, &live).await? {
+                picture = picture.with_topic(topic);
+            }
+        }
+        for topic in controller.marked_for_deletion().await? {
+            self.finish_deletion(controller, &topic).await?;
+        }
+        Ok(picture)
+    }
+
+    fn act(&self, controller: Controller) {
+        let (broker, epoch) = (self.broker, controller.epoch());
+        self.repaint(|picture| picture.with_controller(Some(broker), epoch));
+        self.controller.store(Some(Arc::new(controller)));
+    }
+
+    /// Acts as the controller no longer.
+    pub(crate) fn resign(&self) {
+        self.controller.store(None);
+        self.repaint(|picture| picture.with_controller(None, picture.controller_epoch()));
+    }
+
+    /// Another broker is the controller.
+    pub(crate) fn follow(&self, other: BrokerId) {
+        self.repaint(|picture| picture.with_controller(Some(other), picture.controller_epoch()));
+    }
+
+    /// This broker has registered.
+    pub(crate) fn registered(&self, broker: Broker) {
+        self.repaint(|picture| picture.with_broker(broker.clone()));
+    }
+
+    /// Waits until a change has failed in such a way that the tree may hold something else than the
+    /// picture does. Safe to cancel.
+    pub(crate) async fn doubted(&self) {
+        self.doubt.notified().await;
+    }
+
+    /// Changes the picture; others may do so at the same moment.
+    fn repaint(&self, paint: impl Fn(&ClusterMetadata) -> ClusterMetadata) {
+        self.picture.rcu(|picture| paint(picture));
+    }
+
+    /// Whoever may write at the moment. Without a connection no change is begun: it would make all
+    /// that come after it wait.
+    fn writable(&self) -> Result<(), ChangeError> {
+        is_cut_off(&*self.tree).map_or(Ok(()), |error| Err(AdminError::Tree(error).into()))
+    }
+
+    fn controller(&self) -> Result<Arc<Controller>, ChangeError> {
+        self.writable()?;
+        self.controller.load_full().ok_or(ChangeError::NotController)
+    }
+
+    /// An error of a change that was begun.
+    fn failed(&self, error: AdminError) -> ChangeError {
+        if matches!(
+            &error,
+            AdminError::ControllerMoved | AdminError::Tree(TreeError::Unavailable { .. })
+        ) {
+            self.doubt.notify_one();
+        }
+        ChangeError::Admin(error)
     }
 
     /// The picture of the moment.
@@ -220,13 +335,13 @@ impl Cluster {
         let new = self.plan_topic(name, placement, config)?;
         let live = live_brokers(&self.metadata());
         let topic =
-            self.controller.create_topic(&new, &live).await.map_err(|error| match error {
+            self.controller()?.create_topic(&new, &live).await.map_err(|error| match error {
                 CreateTopicError::InvalidName(error) => ChangeError::InvalidName(error),
                 CreateTopicError::Exists => ChangeError::Exists { name: name.to_owned() },
                 CreateTopicError::InvalidReplicas => {
                     ChangeError::InvalidAssignment("partitions must be numbered from 0".into())
                 }
-                CreateTopicError::Admin(error) => ChangeError::Admin(error),
+                CreateTopicError::Admin(error) => self.failed(error),
             })?;
         let partitions = topic.partitions.len();
         info!(topic = name, id = %topic.id, partitions, "created topic");
@@ -275,12 +390,12 @@ impl Cluster {
         let added = self.plan_partitions(name, count, assignments)?;
         let live = live_brokers(&self.metadata());
         let topic =
-            self.controller.add_partitions(name, &added, &live).await.map_err(|e| match e {
+            self.controller()?.add_partitions(name, &added, &live).await.map_err(|e| match e {
                 AddPartitionsError::UnknownTopic => ChangeError::Unknown,
                 AddPartitionsError::InvalidReplicas => {
                     ChangeError::InvalidAssignment("partitions must follow on the last one".into())
                 }
-                AddPartitionsError::Admin(error) => ChangeError::Admin(error),
+                AddPartitionsError::Admin(error) => self.failed(error),
             })?;
         info!(topic = name, partitions = topic.partitions.len(), "added partitions");
         self.publish(topic).await
@@ -295,43 +410,57 @@ impl Cluster {
         let _change = self.change.lock().await;
         let picture = self.metadata();
         let topic = picture.topic(name).ok_or(ChangeError::Unknown)?;
+        self.writable()?;
         let entity = ConfigEntity::Topic(name.to_owned());
-        let config = update_config(&*self.tree, &entity, change).await?;
+        let config = update_config(&*self.tree, &entity, change).await;
+        let config = config.map_err(|error| self.failed(error))?;
         info!(topic = name, ?config, "altered topic");
         let topic = Topic { config: Arc::new(config), ..(**topic).clone() };
         self.logs.set_config(name, &self.log_config(&topic));
-        self.picture.store(Arc::new(picture.with_topic(topic)));
+        self.repaint(|picture| picture.with_topic(topic.clone()));
         Ok(())
     }
 
     /// Deletes a topic and its logs.
     pub(crate) async fn delete_topic(&self, name: &str) -> Result<(), ChangeError> {
         let _change = self.change.lock().await;
-        if !self.controller.mark_for_deletion(name).await? {
+        let controller = self.controller()?;
+        let marked = controller.mark_for_deletion(name).await;
+        if !marked.map_err(|error| self.failed(error))? {
             return Err(ChangeError::Unknown);
         }
         // From here on it is deleted, whatever happens to this process.
-        self.picture.store(Arc::new(self.metadata().without_topic(name)));
+        self.repaint(|picture| picture.without_topic(name));
+        self.release(name);
+        self.finish_deletion(&controller, name).await?;
+        info!(topic = name, "deleted topic");
+        Ok(())
+    }
+
+    /// Serves a topic no longer.
+    fn release(&self, name: &str) {
         self.partitions.release(name);
         if name == OFFSETS_TOPIC {
             self.groups.resign();
         }
         self.groups.groups().handle_topics_deleted(&[name]);
-        self.finish_deletion(name).await?;
-        info!(topic = name, "deleted topic");
-        Ok(())
     }
 
-    async fn finish_deletion(&self, name: &str) -> Result<(), ChangeError> {
+    async fn finish_deletion(
+        &self,
+        controller: &Controller,
+        name: &str,
+    ) -> Result<(), ChangeError> {
         let (logs, topic) = (self.logs.clone(), name.to_owned());
         task::blocking("delete-logs", move || logs.delete(&logs.of_topic(&topic))).await??;
-        Ok(self.controller.complete_deletion(name).await?)
+        let completed = controller.complete_deletion(name).await;
+        completed.map_err(|error| self.failed(error))
     }
 
     async fn publish(&self, topic: Topic) -> Result<Arc<Topic>, ChangeError> {
         let topic = Arc::new(topic);
         let offline = self.host(&topic).await?;
-        self.picture.store(Arc::new(self.metadata().with_topic((*topic).clone())));
+        self.repaint(|picture| picture.with_topic((*topic).clone()));
         match offline.into_iter().next() {
             None => Ok(topic),
             Some((id, reason)) => {

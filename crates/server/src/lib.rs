@@ -19,6 +19,7 @@ mod flushing;
 mod groups;
 mod handler;
 mod housekeeping;
+mod membership;
 mod moving;
 mod network;
 mod node;
@@ -27,4 +28,5 @@ mod topics;
 
 pub use adoption::AdoptionError;
 pub use coordination::KEEPER_DIR;
+pub use membership::ClaimError;
 pub use node::{Listening, Node, StartError};

@@ -1,8 +1,9 @@
 //! Starting and stopping a node.
 //!
-//! Order of starting: log directories are locked; the keeper elects itself; what Kafka left is
-//! adopted, at the first start; logs are opened; the broker registers; listeners are bound; only then is the first request read. Order of stopping:
-//! no more requests; logs are closed; the session ends; the directories are marked as clean.
+//! Order of starting: log directories are locked; the session with the tree begins; what Kafka left is
+//! adopted, at the first start; the broker's id is found to be free; logs are opened; listeners are bound;
+//! the broker registers; only then is the first request read. Order of stopping: no more requests; the
+//! session ends; logs are closed; the directories are marked as clean.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,11 +17,10 @@ use std::time::Duration;
 use ottla_keeper::OpenError;
 use ottla_log::{DirectoryError, LogDirectory, LogManager, OpenOptions, TopicPartition};
 use ottla_metadata::admin::{
-    self, AdminError, Controller, Election, RegisterError, create_top_level_paths,
-    get_or_create_cluster_id, register_broker,
+    self, AdminError, RegisterError, create_top_level_paths, get_or_create_cluster_id,
 };
 use ottla_metadata::znodes::{BrokerRegistration, Endpoint, SecurityProtocol};
-use ottla_metadata::{Broker, ClusterMetadata, Topic, Tree, TreeError};
+use ottla_metadata::{ClusterMetadata, Tree, TreeError};
 use ottla_record::{BrokerId, Uuid};
 use ottla_replication::Partitions;
 use ottla_runtime::net::{ListenOptions, Listener as Socket};
@@ -31,13 +31,14 @@ use crate::adoption::{self, AdoptionError};
 use crate::authorize::Authorizer;
 use crate::cleaning;
 use crate::cluster::{ChangeError, Cluster, Parts, log_config};
-use crate::config::{self, BrokerConfig};
+use crate::config::{self, BrokerConfig, CoordinationConfig};
 use crate::coordination::{Coordination, KEEPER_DIR};
 use crate::dispatch::Services;
 use crate::fetch::SessionCache;
 use crate::flushing;
 use crate::groups::GroupCoordinator;
 use crate::housekeeping;
+use crate::membership::{ClaimError, Member, Unclaimed, claim};
 use crate::moving;
 use crate::network::{Acceptor, Admission, ConnectionSettings, FrameBudget};
 use crate::producer_ids::ProducerIds;
@@ -82,8 +83,15 @@ pub enum StartError {
     Keeper(OpenError),
     /// The tree of znodes did not answer.
     Tree(TreeError),
+    /// Another process has the broker's id.
+    Claim(ClaimError),
     /// The broker could not register.
     Register(RegisterError),
+    /// Another broker is a member of the cluster.
+    Member {
+        /// Its id.
+        other: BrokerId,
+    },
     /// The cluster's metadata could not be read or completed.
     Metadata(String),
     /// A listener could not be bound.
@@ -112,7 +120,13 @@ impl fmt::Display for StartError {
             Self::Adoption(error) => error.fmt(f),
             Self::Keeper(error) => error.fmt(f),
             Self::Tree(error) => write!(f, "metadata: {error}"),
+            Self::Claim(error) => error.fmt(f),
             Self::Register(error) => error.fmt(f),
+            Self::Member { other } => write!(
+                f,
+                "broker {other} is a member of this cluster, and an Ottla broker is the only one of its \
+                 cluster so far: stop broker {other}, or keep this one out of its cluster"
+            ),
             Self::Metadata(error) => write!(f, "metadata: {error}"),
             Self::Bind { listener, error, holder: Some(holder) } => {
                 write!(f, "cannot listen on {listener}: {error}; {holder} listens there")
@@ -154,6 +168,15 @@ impl From<AdminError> for StartError {
     }
 }
 
+impl From<Unclaimed> for StartError {
+    fn from(error: Unclaimed) -> Self {
+        match error {
+            Unclaimed::Taken(error) => Self::Claim(error),
+            Unclaimed::Failed(error) => error.into(),
+        }
+    }
+}
+
 impl From<ChangeError> for StartError {
     fn from(error: ChangeError) -> Self {
         Self::Metadata(error.to_string())
@@ -180,7 +203,7 @@ impl Node {
         let new_id = Uuid::from_random(world.random.bytes16());
         let cluster_id = get_or_create_cluster_id(&*tree, new_id).await?;
         directories.iter_mut().try_for_each(|directory| directory.join(&cluster_id))?;
-        let picture = admin::load(&*tree).await?;
+        let picture = load_alone(&world, &config, &*tree, &cluster_id).await?;
         let logs = Arc::new(open_logs(&world, &config, directories, picture.clone()).await?);
         let first = logs.failures().into_iter().find(|(dir, _)| *dir == config.log_dirs[0]);
         check_first(&config, first.map(|(_, reason)| reason))?;
@@ -191,25 +214,27 @@ impl Node {
         let groups = Arc::new(GroupCoordinator::new(&config, offsets_partitions, &world));
 
         let sockets = bind(&world, &config)?;
-        let registration = registration(&world, &config, &sockets, logs.directory_ids());
-        let (picture, controller) = join(&world, &config, registration, &tree, picture).await?;
         let partitions = Arc::new(Partitions::new());
         let parts = Parts {
             world: world.clone(),
             broker: config.id,
             tree: tree.clone(),
-            controller,
             partitions: partitions.clone(),
             logs: logs.clone(),
             defaults: config.log_defaults.clone(),
             groups: groups.clone(),
         };
+        let cluster = Arc::new(Cluster::new(parts, picture));
+        let registration = registration(&world, &config, &sockets, logs.directory_ids());
+        let member =
+            Member::join(world.clone(), tree.clone(), config.id, registration, cluster.clone());
+        let member = member.await?;
         let slots = config.network.max_incremental_fetch_session_cache_slots;
         let services = Arc::new(Services {
             config: config.clone(),
             world,
             authorizer: Authorizer,
-            cluster: Arc::new(Cluster::start(parts, picture).await?),
+            cluster,
             partitions,
             logs: logs.clone(),
             groups: groups.clone(),
@@ -225,6 +250,7 @@ impl Node {
         let (listening, acceptors) = accept(&services, network, sockets)?;
         let mut housekeeping = housekeeping::start(&services);
         housekeeping.extend(moving::start(&services));
+        housekeeping.push(Spawner::current().spawn(member.run()));
         housekeeping.push(Spawner::current().spawn(checkpoints));
         housekeeping.push(Spawner::current().spawn(groups.drive()));
         housekeeping.extend(cleaning::start(&services));
@@ -332,37 +358,29 @@ fn bind(world: &World, config: &BrokerConfig) -> Result<Vec<Bound>, StartError> 
     config.listeners.all.iter().map(bind_one).collect()
 }
 
-/// Registers the broker and makes it the controller. Returns the picture with both in it.
-async fn join(
+/// Reads the cluster, as soon as this broker is the only one that has its id.
+async fn load_alone(
     world: &World,
     config: &BrokerConfig,
-    registration: BrokerRegistration,
-    tree: &Arc<dyn Tree>,
-    picture: ClusterMetadata,
-) -> Result<(ClusterMetadata, Controller), StartError> {
-    let epoch =
-        register_broker(&**tree, config.id, &registration).await.map_err(StartError::Register)?;
-    let now_ms = world.clock.wall_ms();
-    let controller = match Controller::elect(tree.clone(), config.id, now_ms).await? {
-        Election::Won(controller) => controller,
-        Election::Lost(other) => {
-            let message = format!("broker {other} is the controller of this cluster");
-            return Err(StartError::Metadata(message));
-        }
-    };
-    controller.set_up_features().await?;
-    let mut picture = picture
-        .with_broker(Broker { id: config.id, epoch, registration })
-        .with_controller(Some(config.id), controller.epoch());
-    // What a crash in the middle of a creation left without a leader gets one, and what lost its own.
-    let live: Vec<BrokerId> = picture.brokers().map(|broker| broker.id).collect();
-    let topics: Vec<Arc<Topic>> = picture.topics().cloned().collect();
-    for topic in topics {
-        if let Some(topic) = controller.elect_leaders(&topic, &live).await? {
-            picture = picture.with_topic(topic);
-        }
+    tree: &dyn Tree,
+    cluster_id: &str,
+) -> Result<ClusterMetadata, StartError> {
+    claim(world, tree, config.id, cluster_id, patience(config)).await?;
+    let picture = admin::load(tree).await?;
+    if let Some(other) = picture.brokers().find(|broker| broker.id != config.id) {
+        return Err(StartError::Member { other: other.id });
     }
-    Ok((picture, controller))
+    Ok(picture)
+}
+
+/// How long the end of another session that is registered with this broker's id is waited for. Its
+/// timeout is not known: it is taken for that of this broker's own, which begins anew when the ensemble
+/// finds another leader.
+fn patience(config: &BrokerConfig) -> Duration {
+    match &config.coordination {
+        CoordinationConfig::Keeper(_) => Duration::from_secs(36),
+        CoordinationConfig::ZooKeeper(zookeeper) => 2 * zookeeper.session_timeout,
+    }
 }
 
 fn registration(

@@ -9,6 +9,8 @@ use ottla_metadata::admin::{AdminError, allocate_producer_ids};
 use ottla_record::{BrokerId, ProducerId};
 use parking_lot::Mutex;
 
+use crate::membership::is_cut_off;
+
 /// Hands out producer ids, each once, and none that a log remembers: a partition that was brought
 /// from another cluster has ids of that one, and would take a stranger's batches for known ones.
 pub(crate) struct ProducerIds {
@@ -58,6 +60,10 @@ impl ProducerIds {
         loop {
             if let Some(id) = self.take() {
                 return Ok(id);
+            }
+            // Those who wait for this one would wait for each other's deadlines.
+            if let Some(error) = is_cut_off(&*self.tree) {
+                return Err(error.into());
             }
             let block = allocate_producer_ids(&*self.tree, self.broker).await?;
             let remembered = self.logs.producer_ids_within(block.first..=block.last);

@@ -30,7 +30,7 @@ impl From<ChangeError> for ApiError {
             ChangeError::TooFewBrokers(_) => ErrorCode::INVALID_REPLICATION_FACTOR,
             ChangeError::InvalidAssignment(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
             ChangeError::NotMore { .. } => ErrorCode::INVALID_PARTITIONS,
-            ChangeError::Admin(_) => ErrorCode::NOT_CONTROLLER,
+            ChangeError::NotController | ChangeError::Admin(_) => ErrorCode::NOT_CONTROLLER,
             ChangeError::Io(_) => ErrorCode::KAFKA_STORAGE_ERROR,
         };
         Self::new(code, error.to_string())

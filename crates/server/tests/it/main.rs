@@ -11,4 +11,5 @@ mod peer;
 mod power;
 mod produce;
 mod restart;
+mod session;
 mod versions;
