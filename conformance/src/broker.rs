@@ -101,6 +101,23 @@ impl Node {
         self.child.is_some()
     }
 
+    /// The directory of this node, which the log directory and all else of it are in.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Another program from the next start on, on the same address and directory.
+    pub(crate) fn replace(&mut self, command: Command) {
+        self.command = command;
+    }
+
+    /// Sends a signal to the process, if there is one.
+    pub(crate) fn signal(&self, signal: &str) -> Outcome<()> {
+        let Some(child) = &self.child else { return Err("there is no process".into()) };
+        let status = Command::new("kill").args([signal, &child.id().to_string()]).status()?;
+        if status.success() { Ok(()) } else { Err(format!("kill {signal}: {status}").into()) }
+    }
+
     /// Starts the process, and waits until it takes connections.
     pub(crate) fn start(&mut self) -> Outcome<()> {
         let path = self.home.join("broker.log");

@@ -10,6 +10,7 @@ mod adopt;
 mod broker;
 mod client;
 mod disk;
+mod ensemble;
 mod flights;
 mod install;
 mod kcat;
@@ -20,6 +21,7 @@ mod keeper_linear;
 mod matrix;
 mod namespace;
 mod noise;
+mod numbers;
 mod power;
 mod quorum;
 mod records;
@@ -27,6 +29,7 @@ mod tools;
 mod tree;
 mod upkeep;
 mod znodes;
+mod zookeeper;
 
 use std::env;
 use std::error::Error;
@@ -41,7 +44,7 @@ use install::Tools;
 const USAGE: &str =
     "usage: conformance SUITE [OPTION]...
   SUITE                  install, clients, flights, tools, disk, adopt, keeper, keeper-clients, keeper-kafka,
-                         keeper-upkeep, tree, znodes, power, keeper-linear, or all
+                         keeper-upkeep, tree, znodes, ensemble, power, keeper-linear, or all
   --broker PATH          start this ottla binary; target/release/ottla by default
   --kafka 3.9|4          start Apache Kafka instead, the reference
   --bootstrap HOST:PORT  use a broker that runs already
@@ -109,6 +112,7 @@ fn main() -> ExitCode {
         "keeper-upkeep",
         "tree",
         "znodes",
+        "ensemble",
         "disk",
         "adopt",
         "power",
@@ -178,6 +182,7 @@ fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcom
         "keeper-upkeep",
         "tree",
         "znodes",
+        "ensemble",
     ];
     if !no_broker.contains(&&*options.suite) {
         let clients = client::clients(options.only.as_deref())?;
@@ -217,6 +222,9 @@ fn run_suites(options: &Options, tools: &Tools, now: i64, work: &Path) -> Outcom
     }
     if options.suite == "znodes" || runs("znodes") && matches!(options.target, Target::Ottla(_)) {
         failures += znodes::run(&options.target, tools)?;
+    }
+    if options.suite == "ensemble" {
+        failures += ensemble::run(&options.target, tools)?;
     }
     if runs("disk") {
         failures += disk::run(&options.target, tools, now, work)?;

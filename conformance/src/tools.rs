@@ -31,6 +31,15 @@ pub(crate) fn run(broker: &Broker, tools: &Tools, now: i64) -> Outcome<usize> {
     Ok(failures)
 }
 
+/// Creates, describes and alters a topic, produces and consumes, and tells the number of failures.
+pub(crate) fn brief(broker: &Broker, tools: &Tools, topic: &str) -> usize {
+    let (topic, version) = (topic.to_owned(), KAFKA_TOOLS[0]);
+    let group = format!("{topic}-group");
+    let mut operator = Operator { broker, tools, version, topic, group, failures: 0 };
+    operator.brief();
+    operator.failures
+}
+
 /// Someone at a terminal.
 struct Operator<'a> {
     broker: &'a Broker,
@@ -91,6 +100,27 @@ impl Operator<'_> {
         self.step("kafka-topics", &more, |said| said.succeeded);
         self.step("kafka-topics", &["--describe", "--topic", &topic], |said| {
             said.succeeded && said.has("PartitionCount: 4")
+        });
+    }
+
+    fn brief(&mut self) {
+        let topic = self.topic.clone();
+        let create = ["--create", "--topic", &topic, "--partitions", "2"];
+        self.step("kafka-topics", &create, |said| said.succeeded);
+        let of_topic = ["--entity-type", "topics", "--entity-name", &topic];
+        let alter = [&["--alter", "--add-config", "retention.ms=86400000"], &of_topic[..]];
+        self.step("kafka-configs", &alter.concat(), |said| said.succeeded);
+        self.step("kafka-topics", &["--describe", "--topic", &topic], |said| {
+            said.succeeded && said.has("PartitionCount: 2") && said.has("retention.ms=86400000")
+        });
+        let produce = ["--topic", &topic];
+        self.step_with("kafka-console-producer", &produce, "one\ntwo\nthree\n", |said| {
+            said.succeeded && !said.has("ERROR")
+        });
+        let (group, wait) = (self.group.clone(), ["--max-messages", "3", "--timeout-ms", "30000"]);
+        let consume = ["--topic", &topic, "--group", &group, "--from-beginning"];
+        self.step("kafka-console-consumer", &[&consume[..], &wait].concat(), |said| {
+            said.succeeded && ["one", "two", "three"].iter().all(|word| said.has_word(word))
         });
     }
 

@@ -1,7 +1,7 @@
 """Numbered records through Kafka brokers that die: what was acknowledged, and what is there.
 
-numbers.py write BOOTSTRAP TOPIC    writes 0, 1, 2… until standard input ends; a line per acknowledged number
-numbers.py read BOOTSTRAP TOPIC     all that is there: a line "partition offset number" each
+numbers.py write BOOTSTRAP TOPIC N   writes N, N+1… until standard input ends; a line per acknowledged number
+numbers.py read BOOTSTRAP TOPIC      all that is there: a line "partition offset number" each
 numbers.py topic BOOTSTRAP TOPIC    creates it, three partitions on three brokers
 """
 
@@ -17,7 +17,7 @@ PATIENCE_S = 60
 A_SECOND = 500
 
 
-def write(bootstrap, topic):
+def write(bootstrap, topic, first):
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -33,7 +33,7 @@ def write(bootstrap, topic):
         else:
             print(f"not acknowledged: {message.value().decode()}: {error}", file=sys.stderr)
 
-    number = 0
+    number = int(first)
     while not select.select([sys.stdin], [], [], 0)[0]:
         producer.produce(topic, str(number).encode(), partition=number % 3, on_delivery=delivered)
         number += 1
@@ -65,10 +65,10 @@ def read(bootstrap, topic):
     consumer.close()
 
 
-def create(bootstrap, topic):
+def create(bootstrap, topic, replicas):
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    config = {"min.insync.replicas": "2"}
-    created = admin.create_topics([NewTopic(topic, 3, 3, config=config)])[topic]
+    config = {"min.insync.replicas": "2" if int(replicas) > 2 else "1"}
+    created = admin.create_topics([NewTopic(topic, 3, int(replicas), config=config)])[topic]
     created.result(PATIENCE_S)
 
 

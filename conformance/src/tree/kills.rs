@@ -14,9 +14,9 @@ use ottla_metadata::Tree;
 use ottla_metadata::tree::{CreateMode, Multi, Node, Op, SessionState, TreeError, Written};
 use ottla_runtime::{Spawner, task, time};
 
-use super::ensemble::Ensemble;
 use super::{open, options};
 use crate::Outcome;
+use crate::zookeeper::Ensemble;
 
 /// How many kills, unless `OTTLA_TREE_KILLS` says otherwise.
 const KILLS: usize = 4;

@@ -5,7 +5,6 @@
 
 #[path = "../../../crates/metadata/tests/it/contract.rs"]
 mod contract;
-mod ensemble;
 mod kills;
 mod sessions;
 mod speed;
@@ -18,8 +17,8 @@ use ottla_runtime::{World, task};
 
 use crate::Outcome;
 use crate::install::{Tools, ZOOKEEPER};
+use crate::zookeeper::{Ensemble, SESSION_TIMEOUT};
 use contract::{CASES, Open};
-use ensemble::Ensemble;
 
 /// Returns how many cases failed.
 pub(crate) fn run(tools: &Tools) -> Outcome<usize> {
@@ -76,7 +75,7 @@ fn opening(connect: String) -> Open {
 
 fn options(connect: &str) -> ZooKeeperOptions {
     let mut options = ZooKeeperOptions::new(connect.parse().unwrap());
-    options.session_timeout = ensemble::SESSION_TIMEOUT;
+    options.session_timeout = SESSION_TIMEOUT;
     options
 }
 

@@ -10,9 +10,9 @@ use ottla_metadata::tree::{
     ANY_VERSION, CreateMode, Error, Op, SessionState, TreeError, Watch, Written,
 };
 
-use super::ensemble::SESSION_TIMEOUT;
 use super::{open, options};
 use crate::Outcome;
+use crate::zookeeper::SESSION_TIMEOUT;
 
 /// Fails with `what` unless `holds`.
 fn ensure(holds: bool, what: &str) -> Outcome<()> {

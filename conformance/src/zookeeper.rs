@@ -8,19 +8,20 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::Outcome;
-use crate::broker::{End, Node, free_port};
+use crate::broker::{End, Node, free_port, poll};
 use crate::install::Tools;
 
 /// What sessions ask for, and are granted.
-pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
-pub(super) struct Ensemble {
+/// An ensemble, at work.
+pub(crate) struct Ensemble {
     servers: Vec<Node>,
 }
 
 impl Ensemble {
     /// Starts servers, which agree on a leader while clients wait.
-    pub(super) fn start(tools: &Tools, servers: usize) -> Outcome<Self> {
+    pub(crate) fn start(tools: &Tools, servers: usize) -> Outcome<Self> {
         let mut peers = String::new();
         for id in (1..=servers).filter(|_| servers > 1) {
             let (quorum, election) = (free_port()?, free_port()?);
@@ -33,25 +34,35 @@ impl Ensemble {
     }
 
     /// `zookeeper.connect`, without a chroot.
-    pub(super) fn connect_string(&self) -> String {
+    pub(crate) fn connect_string(&self) -> String {
         let servers: Vec<&str> = self.servers.iter().map(|server| &*server.bootstrap).collect();
         servers.join(",")
     }
 
     /// Which server a session is at; `None` if it is at none.
-    pub(super) fn server_of(&self, session: i64) -> Option<usize> {
+    pub(crate) fn server_of(&self, session: i64) -> Option<usize> {
         let word = format!("sid=0x{session:x},");
         let is_there =
             |server: &Node| ask(&server.bootstrap, "cons").is_ok_and(|text| text.contains(&word));
         self.servers.iter().position(is_there)
     }
 
+    /// Ends the server that leads with SIGKILL, and tells which one it was.
+    pub(crate) fn kill_leader(&mut self) -> Outcome<usize> {
+        let leads = |server: &Node| {
+            ask(&server.bootstrap, "srvr").is_ok_and(|text| text.contains("Mode: leader"))
+        };
+        let leader = poll("a server that leads", || Ok(self.servers.iter().position(leads)))?;
+        self.kill(leader)?;
+        Ok(leader)
+    }
+
     /// Ends a server with SIGKILL.
-    pub(super) fn kill(&mut self, server: usize) -> Outcome<()> {
+    pub(crate) fn kill(&mut self, server: usize) -> Outcome<()> {
         self.servers[server].stop(End::Killed)
     }
 
-    pub(super) fn restart(&mut self, server: usize) -> Outcome<()> {
+    pub(crate) fn restart(&mut self, server: usize) -> Outcome<()> {
         self.servers[server].start()
     }
 }
