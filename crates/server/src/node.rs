@@ -205,8 +205,6 @@ impl Node {
         directories.iter_mut().try_for_each(|directory| directory.join(&cluster_id))?;
         let picture = load_alone(&world, &config, &*tree, &cluster_id).await?;
         let logs = Arc::new(open_logs(&world, &config, directories, picture.clone()).await?);
-        let first = logs.failures().into_iter().find(|(dir, _)| *dir == config.log_dirs[0]);
-        check_first(&config, first.map(|(_, reason)| reason))?;
 
         let offsets_partitions = picture.topic(OFFSETS_TOPIC).map(|topic| topic.partitions.len());
         let offsets_partitions = offsets_partitions
@@ -306,17 +304,20 @@ async fn open_logs(
     directories: Vec<LogDirectory>,
     picture: ClusterMetadata,
 ) -> Result<LogManager, StartError> {
-    let (world, config) = (world.clone(), config.clone());
+    let (world, keys) = (world.clone(), config.clone());
     let opened = task::blocking("open-logs", move || {
-        let threads = config.storage.num_recovery_threads_per_data_dir.unsigned_abs() as usize;
-        let expected = own_partitions(&config, &picture);
+        let threads = keys.storage.num_recovery_threads_per_data_dir.unsigned_abs() as usize;
+        let expected = own_partitions(&keys, &picture);
         let options = OpenOptions { threads, expected: &expected };
         LogManager::open(&world, directories, options, |topic| {
             let overrides = picture.topic(topic).map(|topic| topic.config.clone());
-            log_config(&config.log_defaults, topic, &overrides.unwrap_or_default())
+            log_config(&keys.log_defaults, topic, &overrides.unwrap_or_default())
         })
     });
-    Ok(opened.await.map_err(StartError::Thread)??)
+    let logs: LogManager = opened.await.map_err(StartError::Thread)??;
+    let first = logs.failures().into_iter().find(|(dir, _)| *dir == config.log_dirs[0]);
+    check_first(config, first.map(|(_, reason)| reason))?;
+    Ok(logs)
 }
 
 /// The partitions that have a replica on this broker.
