@@ -191,10 +191,6 @@ impl<'a> Client<'a> {
                 self.note_end();
                 Some(Answered::Nothing)
             }
-            Ok(Told::Moved) => {
-                self.history.moved += 1;
-                Some(Answered::Nothing)
-            }
             Ok(Told::Strange(code)) => {
                 self.strange.push(format!("{time:?}: {asked:?} of {}: {code:?}", path(znode)));
                 None
@@ -243,9 +239,6 @@ enum Told {
     Answered(Answered),
     /// The session is over, and nothing was done.
     Expired,
-    /// A connection that the client gave up has attached the session after this one: nothing was done,
-    /// and this one is of no use any more.
-    Moved,
     Strange(Code),
 }
 
@@ -310,7 +303,6 @@ fn failure(asked: &Asked, code: Code) -> Told {
         (_, Code::BAD_VERSION) => Answered::BadVersion,
         (_, Code::NOT_EMPTY) => Answered::NotEmpty,
         (_, Code::SESSION_EXPIRED) => return Told::Expired,
-        (_, Code::SESSION_MOVED) => return Told::Moved,
         (_, code) => return Told::Strange(code),
     })
 }

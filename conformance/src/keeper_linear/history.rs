@@ -35,8 +35,6 @@ pub(super) struct Life {
 pub(super) struct History {
     pub(super) calls: Vec<Call>,
     pub(super) lives: BTreeMap<i64, Life>,
-    /// How many were told that their session had moved, and nothing was done.
-    pub(super) moved: usize,
 }
 
 impl Call {
@@ -55,7 +53,6 @@ impl History {
     pub(super) fn append(&mut self, mut other: Self) {
         self.calls.append(&mut other.calls);
         self.lives.append(&mut other.lives);
-        self.moved += other.moved;
     }
 
     /// A judge for each znode.
@@ -130,7 +127,7 @@ mod tests {
         let first = Life { alive: at(alive), ended: ended.map(at) };
         let second = Life { alive: at(10), ended: None };
         let lives = BTreeMap::from([(7, first), (8, second)]);
-        History { calls, lives, moved: 0 }.judges()[&0].is_linearizable()
+        History { calls, lives }.judges()[&0].is_linearizable()
     }
 
     #[test]
@@ -151,7 +148,7 @@ mod tests {
         let judged = |ended: u64| {
             let life = Life { alive: at(4), ended: Some(at(ended)) };
             let lives = BTreeMap::from([(7, life)]);
-            let history = History { calls: calls.clone(), lives, moved: 0 };
+            let history = History { calls: calls.clone(), lives };
             history.judges()[&0].is_linearizable()
         };
         assert!(judged(11));

@@ -259,12 +259,11 @@ fn is_right(round: Round, told: Told) -> bool {
     let is_right = wrong.is_empty() && strange.is_empty();
     println!(
         "{} keeper-linear, seed {}, {} keepers: {calls} calls at {znodes} znodes in {sessions} sessions, \
-         {unknown} unknown, {} of a session that moved, {} faults, {} elections, {} ms without a leader at worst, {unflushed} writes \
+         {unknown} unknown, {} faults, {} elections, {} ms without a leader at worst, {unflushed} writes \
          not flushed at a power cut, {} znodes in the end with times {} s apart, judged in {} ms",
         if is_right { "ok    " } else { "FAILED" },
         round.seed,
         round.keepers,
-        history.moved,
         faults.len(),
         elections.0,
         elections.1.as_millis(),

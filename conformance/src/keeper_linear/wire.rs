@@ -32,7 +32,6 @@ impl Code {
     pub(super) const NODE_EXISTS: Self = Self(-110);
     pub(super) const NOT_EMPTY: Self = Self(-111);
     pub(super) const SESSION_EXPIRED: Self = Self(-112);
-    pub(super) const SESSION_MOVED: Self = Self(-118);
 }
 
 /// What a session is known by.

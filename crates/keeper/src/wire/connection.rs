@@ -21,7 +21,7 @@ use super::reply::{self, Look, reply};
 use super::request::{self, Answer, Asked};
 use super::{Shared, words};
 use crate::machine::{
-    Caller, Command, Event, Identity, Outcome, Password, Reply, Request, SessionId, Watcher,
+    Caller, Command, Error, Event, Identity, Outcome, Password, Reply, Request, SessionId, Watcher,
 };
 use crate::shell::{ProposeError, Proposed};
 
@@ -140,6 +140,11 @@ impl Connection {
         let Some((caller, timeout_ms, _)) = begun else { return Ok(None) };
         let shown = vec![Identity::new("ip", &peer.ip().to_canonical().to_string())];
         let (watcher, events) = shared.keeper.add_client(caller, shown.clone());
+        if shared.keeper.read(|tree| tree.check_session(caller).is_err()) {
+            // It went on elsewhere, or ended, when this client could not be told of it yet.
+            shared.keeper.drop_client(watcher);
+            return Ok(None);
+        }
         let heard = shared.clock.elapsed();
         Ok(Some(Self {
             shared,
@@ -248,8 +253,15 @@ impl Connection {
         let out = &mut self.out;
         let head = (xid, outcome.zxid);
         if let Err(failure) = &outcome.result {
+            if failure.error == Error::SessionMoved {
+                // The client is elsewhere by now, and must not hear there that its session is not: it
+                // is this connection that has lost it (ZOOKEEPER-710).
+                self.is_ending = true;
+                self.queue.clear();
+                return;
+            }
             let code = code::of(failure.error);
-            if matches!(code, code::SESSION_EXPIRED | code::SESSION_MOVED) {
+            if code == code::SESSION_EXPIRED {
                 self.is_ending = true;
             }
             if let WriteAnswer::Multi(kinds) = answer {

@@ -99,7 +99,10 @@ type Answer = (i32, i64, i32, Vec<u8>);
 
 impl Server {
     fn start() -> Self {
-        let network = FakeNetwork::new(1, Duration::from_millis(1));
+        Self::start_on(FakeNetwork::new(1, Duration::from_millis(1)))
+    }
+
+    fn start_on(network: FakeNetwork) -> Self {
         let disk = FakeDisk::with_dir("/data");
         let world = World {
             clock: Arc::new(RunningClock::at(NOW_MS)),
@@ -443,6 +446,11 @@ fn a_keeper_whose_disk_fails_drops_its_clients() {
         assert_eq!(reader.answer().await, None, "what it would read stays behind");
         let mut late = server.connect().await;
         assert_eq!(late.begin(NO_SESSION, 0, 10_000).await, None);
+        let operator = server.connect().await;
+        write_all(&*operator.stream, b"ruok").await.unwrap();
+        let mut answer = [0; 22];
+        read_exact(&*operator.stream, &mut answer).await.unwrap();
+        assert_eq!(&answer, b"This ZooKeeper instanc");
     });
 }
 
@@ -462,5 +470,35 @@ fn who_may_not_read_a_node_is_not_told_of_it() {
         assert_eq!(owner.answer().await.unwrap().2, 0);
         assert_eq!(stranger.ask(request(-2, PING)).await.0, -2, "no event comes before the answer");
         assert_eq!(stranger.ask(reading(3, EXISTS, "/a")).await.2, -102);
+    });
+}
+
+#[test]
+fn of_two_connections_that_go_on_with_a_session_at_once_one_has_lost_it() {
+    simulate(async {
+        // All that is sent at one time arrives at one time.
+        let server = Server::start_on(FakeNetwork::new(1, Duration::ZERO));
+        let mut first = server.connect().await;
+        let (_, session, password) = first.begin(NO_SESSION, 0, 10_000).await.unwrap();
+        let mut both = [server.connect().await, server.connect().await];
+        let again = Packet::default().i32(0).i64(0).i32(10_000).i64(session);
+        let again = again.bytes(&password).byte(0);
+        for client in &mut both {
+            client.send(Packet(again.0.clone())).await;
+        }
+        let (mut done, mut ended) = (0, 0);
+        for client in &mut both {
+            assert!(client.receive().await.is_some(), "the session goes on");
+            let set = request(1, SET).text("/").bytes(b"x").i32(-1);
+            let framed = Packet::default().bytes(&set.0);
+            // Whoever has lost the session may be gone already.
+            let _ = write_all(&*client.stream, &framed.0).await;
+            match client.answer().await {
+                Some((1, _, 0, _)) => done += 1,
+                None => ended += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((done, ended), (1, 1));
     });
 }
