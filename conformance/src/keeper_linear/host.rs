@@ -167,6 +167,11 @@ impl Host {
         Ok(())
     }
 
+    /// Whether somebody has taken the room.
+    pub(super) fn is_full(&self) -> bool {
+        self.ballast().exists()
+    }
+
     /// And gives it back.
     pub(super) fn free(&self) -> Outcome<()> {
         Ok(fs::remove_file(self.ballast())?)

@@ -22,6 +22,8 @@ const PEACE: Duration = Duration::from_millis(500);
 /// Shorter than a follower waits for its leader.
 const LAG: Duration = Duration::from_millis(250);
 const CLOCK_JUMP_MS: u64 = 3_600_000;
+/// How `ottla` ends that has failed.
+const FAILED: i32 = 1;
 /// The power fails within so many of a disk's requests.
 const REQUESTS_MAX: u64 = 20;
 /// What a slow link lets through, in kbit/s.
@@ -225,14 +227,17 @@ impl<'a> Nemesis<'a> {
         }
     }
 
-    /// A keeper ends when it is told to.
+    /// A keeper ends when it is told to, and when there is no room on its disk.
     fn look_after_all(&mut self) -> Outcome<()> {
         for (at, host) in self.hosts.iter_mut().enumerate() {
-            if let Some(status) = host.ended()? {
-                let log = host.log();
-                self.strange.push(format!("keeper {} ended by itself, {status}:\n{log}", at + 1));
-                host.start(self.plan)?;
+            let Some(status) = host.ended()? else { continue };
+            if host.is_full() && status.code() == Some(FAILED) {
+                // It is started when there is some again.
+                continue;
             }
+            let log = host.log();
+            self.strange.push(format!("keeper {} ended by itself, {status}:\n{log}", at + 1));
+            host.start(self.plan)?;
         }
         Ok(())
     }
@@ -382,7 +387,7 @@ impl<'a> Nemesis<'a> {
                 What::Pause => host.resume()?,
                 What::Slow => self.network.hasten(id)?,
                 What::Fill => {
-                    // Who found no room does not serve any more, until it is started again.
+                    // Who found no room has ended; who needed none has not.
                     host.free()?;
                     host.kill()?;
                     host.start(self.plan)?;

@@ -58,6 +58,10 @@ pub(super) fn answer(shared: &Shared, word: &[u8; 4]) -> Option<String> {
     if !word.iter().all(u8::is_ascii_lowercase) {
         return None;
     }
+    if shared.keeper.status().role == Role::Stopped {
+        // In ZooKeeper's words, which those who look after it know.
+        return Some("This ZooKeeper instance is not currently serving requests\n".to_owned());
+    }
     Some(match word {
         b"ruok" => "imok".to_owned(),
         b"srvr" => server(shared),

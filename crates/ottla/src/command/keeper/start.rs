@@ -8,7 +8,7 @@ use clap::Args;
 use ottla_keeper::shell::{directory_id, tend};
 use ottla_keeper::wire::{self, ServeOptions};
 use ottla_keeper::{
-    DirectoryId, Keeper, Limits, Membership, Options, Peer, QuorumId, Timing, Voter, VoterId,
+    DirectoryId, Keeper, Limits, Membership, Options, Peer, QuorumId, Role, Timing, Voter, VoterId,
 };
 use ottla_runtime::net::{ListenOptions, Listener};
 use ottla_runtime::task::Worker;
@@ -122,13 +122,26 @@ impl Start {
         } else {
             info!(%address, %data, took = ?world.clock.elapsed(), "ready");
         }
-        let told = signal::termination().await;
-        let signal =
-            told.map_err(|e| Failure::failed(format_args!("cannot wait for signals: {e}")))?;
+        let signal = until_told(&keeper).await?;
         keeper.hand_over().await;
         info!(signal, "stopped");
         drop((serving, connecting, driver, worker));
         Ok(())
+    }
+}
+
+/// Waits until the keeper is to stop. One whose disk fails does nothing any more: whoever looks after
+/// processes is to see that.
+async fn until_told(keeper: &Keeper) -> Result<&'static str, Failure> {
+    let mut statuses = keeper.statuses();
+    tokio::select! {
+        told = signal::termination() => {
+            told.map_err(|e| Failure::failed(format_args!("cannot wait for signals: {e}")))
+        }
+        _ = statuses.wait_for(|status| status.role == Role::Stopped) => {
+            let reason = keeper.failure().unwrap_or_default();
+            Err(Failure::failed(format_args!("the keeper's disk refuses, or is not what it was: {reason}")))
+        }
     }
 }
 
