@@ -16,7 +16,7 @@ use ottla_metadata::{Tree, ZooKeeper, ZooKeeperOptions};
 use ottla_runtime::{World, task, time};
 
 use crate::Outcome;
-use crate::broker::{Broker, End, Node, Target, poll};
+use crate::broker::{Broker, End, Node, Target};
 use crate::install::{KAFKA, Tools};
 use crate::numbers::{self, Writer, succeed};
 use crate::tools;
@@ -143,11 +143,6 @@ fn moves(binary: &Path, tools: &Tools, ensemble: &Ensemble) -> Outcome<usize> {
         match turn {
             0 => numbers::create(tools, &bootstrap, 1)?,
             _ => {
-                // A broker of Kafka is registered before it knows what there is.
-                poll("the topics of the turn before", || {
-                    let listed = topics(binary, &bootstrap).unwrap_or_default();
-                    Ok(listed.contains("numbers").then_some(()))
-                })?;
                 failures += compare(tools, &bootstrap, &acknowledged, &format!("{who} took over"))?
             }
         }

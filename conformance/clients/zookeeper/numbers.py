@@ -9,7 +9,7 @@ import select
 import sys
 import time
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 PATIENCE_S = 60
@@ -43,6 +43,18 @@ def write(bootstrap, topic, first):
         sys.exit("some records were never acknowledged")
 
 
+def end_of(consumer, partition):
+    """Asked until it is told: a leader that was elected just now, or has just started, does not know yet."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return consumer.get_watermark_offsets(partition, PATIENCE_S)[1]
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 def read(bootstrap, topic):
     consumer = Consumer(
         {
@@ -53,7 +65,7 @@ def read(bootstrap, topic):
         }
     )
     for partition in range(3):
-        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), PATIENCE_S)
+        end = end_of(consumer, TopicPartition(topic, partition))
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
         deadline = time.monotonic() + PATIENCE_S
         while consumer.position([TopicPartition(topic, partition)])[0].offset < end:
