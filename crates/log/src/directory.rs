@@ -405,17 +405,7 @@ pub(crate) fn make_dir(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))
 }
 
-/// The id that a log directory was given; `None` for one that was given none, or is none. Nobody is
-/// kept from using it.
-///
-/// # Errors
-/// What says whose the directory is cannot be read.
-pub fn directory_id(world: &World, dir: &Path) -> Result<Option<Uuid>, DirectoryError> {
-    let found = read_meta(world, &dir.join(META))?;
-    Ok(value_of(&found, "directory.id").and_then(|id| Uuid::parse(&id)))
-}
-
-fn read_meta(world: &World, path: &Path) -> Result<Properties, DirectoryError> {
+pub(crate) fn read_meta(world: &World, path: &Path) -> Result<Properties, DirectoryError> {
     if !world.disk.exists(path) {
         return Ok(Properties::default());
     }
@@ -424,7 +414,7 @@ fn read_meta(world: &World, path: &Path) -> Result<Properties, DirectoryError> {
     Ok(Properties::parse(&String::from_utf8_lossy(&bytes)))
 }
 
-fn value_of(meta: &Properties, key: &str) -> Option<String> {
+pub(crate) fn value_of(meta: &Properties, key: &str) -> Option<String> {
     meta.entries.iter().rev().find(|e| e.key == key).map(|e| e.value.trim().to_owned())
 }
 

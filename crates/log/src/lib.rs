@@ -45,7 +45,7 @@ pub use checkpoint::TopicPartition;
 pub use cleaner::{CleanerSettings, LogCleaner};
 pub use config::*;
 pub use damage::{Damage, OpenError};
-pub use directory::{DirectoryError, LogDirectory, directory_id};
+pub use directory::{DirectoryError, LogDirectory};
 pub use flusher::{FlushListener, Round};
 pub use follower::FollowerAppendError;
 pub use log::{

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use ottla_config::Properties;
 use ottla_record::{LeaderEpoch, Offset, ProducerId, Uuid};
 use ottla_runtime::World;
-use ottla_runtime::disk::{DirEntry, read_file};
+use ottla_runtime::disk::DirEntry;
 use tracing::warn;
 
 use crate::checkpoint::TopicPartition;
-use crate::directory::{DirectoryError, META, SubDirectory, read_topic_id};
+use crate::directory::{DirectoryError, META, SubDirectory, read_meta, read_topic_id, value_of};
 use crate::inspect::{base_offset_of, producers_of_snapshot};
 use crate::leader_epochs::latest_in;
 
@@ -57,22 +57,16 @@ pub fn directory_identity(
     if !world.disk.exists(&path) {
         return Ok(None);
     }
-    let bytes = read_file(&*world.disk, &path)
-        .map_err(|error| DirectoryError::Io { path: path.clone(), error })?;
-    Ok(Some(DirectoryIdentity::of(&Properties::parse(&String::from_utf8_lossy(&bytes)))))
+    read_meta(world, &path).map(|meta| Some(DirectoryIdentity::of(&meta)))
 }
 
 impl DirectoryIdentity {
-    fn of(properties: &Properties) -> Self {
-        let value_of = |key: &str| {
-            let entry = properties.entries.iter().rev().find(|entry| entry.key == key);
-            entry.map(|entry| entry.value.trim().to_owned())
-        };
+    fn of(meta: &Properties) -> Self {
         Self {
-            version: value_of("version").and_then(|text| text.parse().ok()).unwrap_or(0),
-            node_id: value_of("node.id").or_else(|| value_of("broker.id")),
-            cluster_id: value_of("cluster.id"),
-            directory_id: value_of("directory.id").and_then(|id| Uuid::parse(&id)),
+            version: value_of(meta, "version").and_then(|text| text.parse().ok()).unwrap_or(0),
+            node_id: value_of(meta, "node.id").or_else(|| value_of(meta, "broker.id")),
+            cluster_id: value_of(meta, "cluster.id"),
+            directory_id: value_of(meta, "directory.id").and_then(|id| Uuid::parse(&id)),
         }
     }
 }

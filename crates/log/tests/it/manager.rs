@@ -273,8 +273,9 @@ fn a_directory_has_one_owner() {
     let id = directory.id();
     let after = next(&machine, Crash::Process);
     let world = after.world();
-    assert_eq!(ottla_log::directory_id(&world, Path::new("/data")).unwrap(), id);
-    assert_eq!(ottla_log::directory_id(&world, Path::new("/")).unwrap(), None);
+    let identity = |dir| ottla_log::directory_identity(&world, Path::new(dir)).unwrap();
+    assert_eq!(identity("/data").and_then(|identity| identity.directory_id), id);
+    assert_eq!(identity("/"), None);
     let error = LogDirectory::open(&world, Path::new("/data"), BrokerId(2)).err().unwrap();
     assert_eq!(
         error.to_string(),

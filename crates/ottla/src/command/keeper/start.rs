@@ -10,6 +10,7 @@ use ottla_keeper::wire::{self, ServeOptions};
 use ottla_keeper::{
     DirectoryId, Keeper, Limits, Membership, Options, Peer, QuorumId, Role, Timing, Voter, VoterId,
 };
+use ottla_log::directory_identity;
 use ottla_runtime::net::{ListenOptions, Listener};
 use ottla_runtime::task::Worker;
 use ottla_runtime::{Spawner, World, process, signal};
@@ -140,7 +141,7 @@ async fn until_told(keeper: &Keeper) -> Result<&'static str, Failure> {
         }
         _ = statuses.wait_for(|status| status.role == Role::Stopped) => {
             let reason = keeper.failure().unwrap_or_default();
-            Err(Failure::failed(format_args!("the keeper's disk refuses, or is not what it was: {reason}")))
+            Err(Failure::failed(format_args!("the keeper cannot go on: {reason}")))
         }
     }
 }
@@ -149,7 +150,8 @@ async fn until_told(keeper: &Keeper) -> Result<&'static str, Failure> {
 fn identity(world: &World, data_dir: &Path) -> Result<DirectoryId, Failure> {
     let log_dir = data_dir.parent().filter(|_| data_dir.ends_with(KEEPER_DIR));
     if let Some(log_dir) = log_dir.filter(|_| world.disk.exists(data_dir))
-        && let Some(id) = ottla_log::directory_id(world, log_dir).map_err(Failure::failed)?
+        && let Some(meta) = directory_identity(world, log_dir).map_err(Failure::failed)?
+        && let Some(id) = meta.directory_id
     {
         return Ok(DirectoryId(id.0));
     }
