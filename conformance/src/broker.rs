@@ -86,6 +86,10 @@ impl Node {
         let port = free_port()?;
         let bootstrap = format!("127.0.0.1:{port}");
         let home = env::temp_dir().join(format!("ottla-conformance-{port}"));
+        if home.exists() {
+            // Of a run that was killed.
+            fs::remove_dir_all(&home)?;
+        }
         fs::create_dir_all(&home)?;
         let command = command(&bootstrap, &home)?;
         Ok(Self { bootstrap, home, command, child: None })
