@@ -14,6 +14,8 @@ use super::{Bench, Findings, findings, of, turns};
 const WARM_UP_ROUNDS: usize = 2;
 const ROUNDS: usize = 3;
 const SECONDS: u64 = 3;
+/// So often a turn is taken again.
+const AGAIN: usize = 2;
 
 /// One client that waits for each answer, some that have a little under way, and many with much.
 const WIDTHS: [Width; 3] = [
@@ -87,7 +89,7 @@ fn measure(bench: &Bench<'_>, load: &Load, nodes: usize) -> io::Result<Findings>
             // They take turns at each step: a disk may be another one a quarter of a minute later.
             for n in turns(ensembles.len(), round + step) {
                 let turn = Turn { bench, load, n, round, nodes };
-                of(&ensembles[n], turn.take(width, place, &at_work[n], &mut found))?;
+                of(&ensembles[n], turn.take_whole(width, place, &at_work[n], &mut found))?;
             }
         }
     }
@@ -105,6 +107,35 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// Takes the turn again if servers hang up in it, which they do when the machine stands still for
+    /// longer than they wait for their leader: such a turn measures nothing, but is told.
+    fn take_whole(
+        &self,
+        width: Option<Width>,
+        place: (usize, &str),
+        running: &Running<'_>,
+        found: &mut Findings,
+    ) -> io::Result<()> {
+        let hung_up = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::BrokenPipe
+            )
+        };
+        for _ in 0..AGAIN {
+            match self.take(width, place, running, found) {
+                Err(error) if hung_up(&error) => {
+                    let round = self.round;
+                    eprintln!("a server hung up in round {round}, the turn begins anew: {error}");
+                }
+                taken => return taken,
+            }
+        }
+        self.take(width, place, running, found)
+    }
+
     /// With as much in flight as `width` says; without it at the load's own pace.
     fn take(
         &self,
