@@ -52,6 +52,8 @@ struct Net {
     listeners: BTreeMap<SocketAddr, Queue>,
     /// One-way.
     cut: BTreeSet<(HostId, HostId)>,
+    /// Hosts without power.
+    dark: BTreeSet<HostId>,
     pipes: Vec<Weak<Pipe>>,
     next_port: u16,
 }
@@ -75,6 +77,10 @@ struct Flow {
     /// When its end arrives, or arrived.
     end: Option<Instant>,
     is_cut: bool,
+    /// One of its hosts has lost power since it began: nothing passes, and nobody is told.
+    is_lost: bool,
+    /// The other end does not know of the connection any more, and has said so.
+    is_reset: bool,
     /// Nobody reads any more.
     is_abandoned: bool,
     reader: Option<Waker>,
@@ -92,6 +98,7 @@ impl FakeNetwork {
             delay_max,
             listeners: BTreeMap::new(),
             cut: BTreeSet::new(),
+            dark: BTreeSet::new(),
             pipes: Vec::new(),
             next_port: 50_000,
         })))
@@ -123,17 +130,48 @@ impl FakeNetwork {
         pipes.for_each(|pipe| pipe.state.lock().is_cut = true);
     }
 
+    /// Takes one [`FakeNetwork::cut`] back.
+    pub fn mend(&self, from: HostId, to: HostId) {
+        let mut net = self.0.lock();
+        net.cut.remove(&(from, to));
+        let pipes = net.pipes(|way| way == (from, to));
+        drop(net);
+        pipes.for_each(|pipe| pipe.state.lock().mend());
+    }
+
+    /// Ends all connections of a host, from both sides, as a firewall or a router that restarts does.
+    pub fn reset(&self, host: HostId) {
+        let pipes = self.0.lock().pipes(|(from, to)| from == host || to == host);
+        pipes.for_each(|pipe| pipe.state.lock().reset());
+    }
+
+    /// Takes the power from a host. Nobody hears of it: who waits for its answer waits on, and who
+    /// calls it is not answered.
+    pub fn darken(&self, host: HostId) {
+        let mut net = self.0.lock();
+        net.dark.insert(host);
+        let silenced = net.listeners.extract_if(.., |address, _| host_of(*address) == host);
+        // Streams that wait there lock the network when they go.
+        let silenced: Vec<_> = silenced.collect();
+        let pipes = net.pipes(|(from, to)| from == host || to == host);
+        drop(net);
+        drop(silenced);
+        pipes.for_each(|pipe| pipe.state.lock().is_lost = true);
+    }
+
+    /// Gives a host its power back. It knows nothing of the connections that it had, and says so to
+    /// whoever writes to them.
+    pub fn light(&self, host: HostId) {
+        self.0.lock().dark.remove(&host);
+    }
+
     /// Lets all pass again, what waited first.
     pub fn heal(&self) {
         let mut net = self.0.lock();
         net.cut.clear();
         let pipes = net.pipes(|_| true);
         drop(net);
-        for pipe in pipes {
-            let mut flow = pipe.state.lock();
-            flow.is_cut = false;
-            flow.reader.take().into_iter().for_each(Waker::wake);
-        }
+        pipes.for_each(|pipe| pipe.state.lock().mend());
     }
 }
 
@@ -167,6 +205,8 @@ impl Net {
             bytes: 0,
             end: None,
             is_cut: self.cut.contains(&(from, to)),
+            is_lost: false,
+            is_reset: false,
             is_abandoned: false,
             reader: None,
             writer: None,
@@ -216,7 +256,8 @@ impl Network for Host {
             let (delay, is_cut) = {
                 let mut net = self.network.0.lock();
                 let (there, back) = ((self.id, host_of(to)), (host_of(to), self.id));
-                let is_cut = net.cut.contains(&there) || net.cut.contains(&back);
+                let is_dark = net.dark.contains(&self.id) || net.dark.contains(&host_of(to));
+                let is_cut = is_dark || net.cut.contains(&there) || net.cut.contains(&back);
                 (2 * net.delay(), is_cut)
             };
             if is_cut {
@@ -310,7 +351,18 @@ impl Flow {
     /// When there is something to be read.
     fn readable_at(&self) -> Option<Instant> {
         let first = self.segments.front().map(|&(arrival, _)| arrival);
-        first.or(self.end).filter(|_| !self.is_cut)
+        first.or(self.end).filter(|_| !self.is_cut && !self.is_lost)
+    }
+
+    fn mend(&mut self) {
+        self.is_cut = false;
+        self.reader.take().into_iter().for_each(Waker::wake);
+    }
+
+    fn reset(&mut self) {
+        self.is_reset = true;
+        self.reader.take().into_iter().for_each(Waker::wake);
+        self.writer.take().into_iter().for_each(Waker::wake);
     }
 }
 
@@ -319,6 +371,9 @@ impl Stream for FakeStream {
         let mut flow = self.incoming.state.lock();
         flow.timer = None;
         flow.reader = Some(cx.waker().clone());
+        if flow.is_reset {
+            return Poll::Ready(Ok(()));
+        }
         let Some(at) = flow.readable_at() else { return Poll::Pending };
         let mut timer: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(time::sleep_until(at));
         if timer.as_mut().poll(cx).is_ready() {
@@ -330,6 +385,9 @@ impl Stream for FakeStream {
 
     fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
         let mut flow = self.incoming.state.lock();
+        if flow.is_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         if flow.readable_at().is_none_or(|at| time::now() < at) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -347,7 +405,7 @@ impl Stream for FakeStream {
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut flow = self.outgoing.state.lock();
-        if flow.is_abandoned || flow.bytes < WINDOW_BYTES {
+        if flow.is_reset || flow.is_abandoned || flow.bytes < WINDOW_BYTES {
             return Poll::Ready(Ok(()));
         }
         flow.writer = Some(cx.waker().clone());
@@ -356,7 +414,13 @@ impl Stream for FakeStream {
 
     fn try_write(&self, bytes: &[u8], _: bool) -> io::Result<usize> {
         let mut flow = self.outgoing.state.lock();
-        if flow.is_abandoned {
+        if flow.is_lost && !self.network.0.lock().dark.contains(&self.outgoing.way.1) {
+            flow.reset();
+            drop(flow);
+            self.incoming.state.lock().reset();
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        if flow.is_abandoned || flow.is_reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         let written = bytes.len().min(WINDOW_BYTES.saturating_sub(flow.bytes));

@@ -42,19 +42,12 @@ async fn clean(cleaner: Arc<LogCleaner>, backoff: Duration) {
     let cleaner = StopOnDrop(cleaner);
     loop {
         let thread = cleaner.0.clone();
-        match task::blocking("log-cleaner", move || thread.clean_filthiest(&pause)).await {
+        match task::blocking("log-cleaner", move || thread.clean_filthiest(&task::pause)).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => error!(%error, "could not start a thread of the log cleaner"),
         }
         time::sleep(backoff).await;
-    }
-}
-
-/// Blocks the thread of a pass that is throttled.
-fn pause(duration: Duration) {
-    if let Err(error) = task::block_on(time::sleep(duration)) {
-        error!(%error, "could not throttle the log cleaner");
     }
 }
 

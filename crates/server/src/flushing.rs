@@ -73,7 +73,7 @@ async fn flush(volume: Arc<Volume>, clock: Arc<dyn Clock>, flushed: Arc<Flushed>
         let left = |due_ms: u64| Duration::from_millis(due_ms.saturating_sub(clock.elapsed_ms()));
         let longest = volume.next_flush_ms().map_or(SPACE_CHECK, left).min(SPACE_CHECK);
         let _ = time::timeout(longest, poll_fn(|cx| volume.poll_queued(cx))).await;
-        flushed.add(volume.flush(clock.elapsed_ms()).bytes);
+        flushed.add(task::occupy(|| volume.flush(clock.elapsed_ms())).await.bytes);
         if checked.elapsed() >= SPACE_CHECK_MIN {
             volume.check_space(min_free);
             checked = time::now();

@@ -127,6 +127,7 @@ impl GroupCoordinator {
                 }
             };
             tokio::select! {
+                biased;
                 () = wait => {}
                 () = self.groups.wake().woken() => {}
                 () = self.committed.moved() => {}

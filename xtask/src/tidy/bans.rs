@@ -67,6 +67,19 @@ const BANS: [Ban; 19] = [
 /// What a pure half, `src/machine/`, may not even name.
 const MACHINE: [&str; 5] = ["async", "ottla_runtime", "std::net", "std::thread", "tokio"];
 
+/// What runs in simulations.
+const SIMULATED: [&str; 9] = [
+    "crates/client/",
+    "crates/connection/",
+    "crates/coordinator/",
+    "crates/fake/",
+    "crates/keeper/",
+    "crates/metadata/",
+    "crates/replication/",
+    "crates/server/",
+    "crates/simulation/",
+];
+
 /// The findings in one file; `path` is from the root.
 pub(crate) fn check(path: &str, text: &str) -> Vec<Finding> {
     let whole = code(text);
@@ -88,8 +101,25 @@ pub(crate) fn check(path: &str, text: &str) -> Vec<Finding> {
             }
         }
     }
+    if SIMULATED.iter().any(|crates| path.starts_with(crates)) {
+        findings.extend(choices_by_chance(path, production));
+    }
     findings.extend(exceptions_without_a_reason(path, &whole));
     findings
+}
+
+/// `select!` without `biased` draws from random numbers that no seed decides.
+fn choices_by_chance(path: &str, code: &str) -> Vec<Finding> {
+    let select = "select! {";
+    let chances = code.match_indices(select).filter(|(at, _)| {
+        let body = code[at + select.len()..].trim_start();
+        !body.starts_with("biased;")
+    });
+    let finding = |(at, _)| {
+        let message = "`select!`: write `biased;` first, or no seed gives the same run twice";
+        Finding::new(path, line(code, at), message.to_owned())
+    };
+    chances.map(finding).collect()
 }
 
 /// `#[allow(…)]` and `#[expect(…)]` say why.
@@ -170,6 +200,15 @@ mod tests {
         let text = "use tokio::sync::Notify;\nasync fn f() {}\n";
         assert_eq!(found("crates/keeper/src/machine/tree.rs", text), [2, 1]);
         assert!(found("crates/keeper/src/shell/log.rs", text).is_empty());
+    }
+
+    #[test]
+    fn chance_decides_nothing_that_is_simulated() {
+        let chance = "tokio::select! {\n    () = a => {}\n}\n";
+        assert_eq!(found("crates/server/src/groups.rs", chance), [1]);
+        assert!(found("crates/ottla/src/main.rs", chance).is_empty());
+        let order = "tokio::select! {\n    // Why so.\n    biased;\n    () = a => {}\n}\n";
+        assert!(found("crates/server/src/groups.rs", order).is_empty());
     }
 
     #[test]

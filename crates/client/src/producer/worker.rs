@@ -76,6 +76,7 @@ impl Worker {
                 Ok(command) => Some(command),
                 Err(_) if config.linger.is_zero() => break,
                 Err(_) => tokio::select! {
+                    biased;
                     command = self.commands.recv() => command,
                     () = time::sleep_until(until) => break,
                 },

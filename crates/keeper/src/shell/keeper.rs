@@ -298,7 +298,7 @@ impl Keeper {
     /// disk.
     pub async fn drive(self: Arc<Self>) {
         loop {
-            let deadline = self.step();
+            let deadline = task::occupy(|| self.step()).await;
             let wait = deadline.saturating_sub(self.clock.elapsed());
             let _ = time::timeout(wait, self.came.notified()).await;
             // What comes in, and what is to leave, has its turn between two steps of long work.

@@ -90,6 +90,7 @@ impl Member {
         };
         tokio::pin!(expired);
         tokio::select! {
+            biased;
             () = &mut expired => Event::Expired,
             is_news = changed => {
                 if !is_news {
