@@ -15,9 +15,9 @@ const ROWS: [&[&str]; 7] = [
     &["bench", "conformance", "ottla", "simulation", "xtask"],
 ];
 
-/// The simulator's doors: only tests stand behind them, and a program that is nothing but tests.
+/// The simulator's doors: only tests stand behind them, and programs that are nothing but tests.
 const DEV_ONLY: [&str; 2] = ["fake", "simulation"];
-const TESTING: &str = "conformance";
+const TESTING: [&str; 2] = ["conformance", "simulation"];
 
 /// Crates without I/O, and what would give it to them, however far down.
 const PURE: [&str; 6] = ["config", "group", "protocol", "record", "security", "transaction"];
@@ -40,7 +40,7 @@ pub(crate) fn arrows(packages: &[Package]) -> Vec<Finding> {
         };
         for dependency in package.dependencies.iter().filter(|dependency| dependency.local) {
             let used = folder(&dependency.name);
-            let problem = if DEV_ONLY.contains(&used) && user != TESTING {
+            let problem = if DEV_ONLY.contains(&used) && !TESTING.contains(&user) {
                 // Tests of its own row may use it too.
                 (!dependency.dev).then(|| format!("`{used}` is for tests only"))
             } else {
