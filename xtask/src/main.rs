@@ -7,6 +7,7 @@
 
 mod bench;
 mod codegen;
+mod mutants;
 mod prove;
 mod readme;
 mod run;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask COMMAND
   test [--all]       every suite that needs Rust and a C compiler only; all: foreign clients too
   prove [SUITE]      one suite at its full length, with a report; without SUITE, their list
+  prove simulation ARGUMENT...  the simulator with these arguments, without a report: --seed 17
   readme             what the README tells one to try, tried; needs kcat
   packages           the system's packages that foreign clients lack on this machine
   tidy [--update]    layers, banned calls, sizes, manifests, docs; update: what it can rewrite
@@ -40,6 +42,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["prove", suite] => prove::run(&root, suite),
+        ["prove", "simulation", ref args @ ..] => prove::simulate(&root, args),
+        ["mutants"] => mutants::run(&root),
         ["readme"] => readme::run(&root),
         ["packages"] => {
             println!("{}", test::missing_packages().join(" "));

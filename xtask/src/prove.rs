@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::run::{Ran, tests_passed};
-use crate::suites::{Needs, SUITES, Suite};
+use crate::run::{Line, Ran, tests_passed};
+use crate::suites::{self, Needs, PROVED_ONLY, SUITES, Suite};
 use crate::test;
 use crate::workspace::{Workspace, output};
 
@@ -15,7 +15,7 @@ const TAIL_LINES: usize = 60;
 /// The suites that can be proved.
 pub(crate) fn list() {
     println!("usage: cargo xtask prove SUITE, which writes docs/reports/SUITE-DATE.md");
-    for suite in SUITES {
+    for suite in SUITES.iter().chain(PROVED_ONLY) {
         println!("  {:<14} {}", suite.name, suite.shows);
     }
 }
@@ -23,7 +23,7 @@ pub(crate) fn list() {
 /// Runs the suite called `name` without a limit of time, and writes the report, whatever it says.
 pub(crate) fn run(root: &Path, name: &str) -> Result<(), String> {
     let workspace = Workspace::read(root)?;
-    let Some(suite) = SUITES.iter().find(|suite| suite.name == name) else {
+    let Some(suite) = SUITES.iter().chain(PROVED_ONLY).find(|suite| suite.name == name) else {
         list();
         return Err(format!("no suite {name:?}"));
     };
@@ -46,6 +46,17 @@ pub(crate) fn run(root: &Path, name: &str) -> Result<(), String> {
     write(&workspace, &path, &text)?;
     println!("written to {path}");
     ran.failure.map_or(Ok(()), |why| Err(format!("{name}: {why}")))
+}
+
+/// Runs the simulator as one wants it: with a seed that failed, mostly.
+pub(crate) fn simulate(root: &Path, args: &[&str]) -> Result<(), String> {
+    let workspace = Workspace::read(root)?;
+    let build = ["build", "--quiet", "--profile", "ci", "--package", "ottla-simulation"];
+    for line in [Line::cargo().args(build), suites::simulation(&workspace).args(args)] {
+        let ran = line.run(&workspace.root, None).map_err(|e| format!("{line}: {e}"))?;
+        ran.failure.map_or(Ok(()), |why| Err(format!("{line}: {why}")))?;
+    }
+    Ok(())
 }
 
 fn report(

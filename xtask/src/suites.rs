@@ -23,6 +23,8 @@ pub(crate) enum Program {
     Xtask,
     /// `ottla-conformance`, against the broker that was built.
     Conformance,
+    /// `ottla-simulation`.
+    Simulation,
 }
 
 /// A row of the table.
@@ -40,7 +42,7 @@ pub(crate) struct Suite {
 }
 
 /// What comes before the suites, in seconds on two cores with nothing built yet.
-pub(crate) const BUILD_SHARE_S: u64 = 16 * 60;
+pub(crate) const BUILD_SHARE_S: u64 = 14 * 60;
 /// Fetching the foreign clients, where nothing is there yet.
 pub(crate) const INSTALL_SHARE_S: u64 = 8 * 60;
 
@@ -68,7 +70,7 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "tests",
         shows: "the tests of every crate; proved with 50 times as many random cases",
         needs: Needs::Rust,
-        share_s: 110,
+        share_s: 100,
         program: Program::Tests,
         args: &[
             "--lib",
@@ -111,7 +113,7 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "keeper-linear",
         shows: "what clients of a quorum see is linearizable, whatever fails; proved for eight minutes",
         needs: Needs::Rust,
-        share_s: 80,
+        share_s: 70,
         program: Program::Conformance,
         args: &["keeper-linear"],
         full_env: &[("OTTLA_LINEAR_ROUNDS", "8"), ("OTTLA_LINEAR_SECONDS", "60")],
@@ -129,16 +131,25 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "quorum",
         shows: "keepers agree, and what clients see is linearizable, under faults of a seed; proved with 10,000",
         needs: Needs::Rust,
-        share_s: 30,
+        share_s: 25,
         program: Program::Tests,
         args: &["--test", "it", "--no-fail-fast", "--", "--nocapture", "linear::", "quorum::all"],
         full_env: &[("OTTLA_KEEPER_SEEDS", "10000")],
     },
     Suite {
+        name: "simulation",
+        shows: "servers keep their promises under faults of seeds that are new each time; proved with 20,000",
+        needs: Needs::Rust,
+        share_s: 310,
+        program: Program::Simulation,
+        args: &["--nodes", "1,3", "--seconds", "300"],
+        full_env: &[("OTTLA_SIMULATION_SEEDS", "20000"), ("OTTLA_SIMULATION_FIRST", "0")],
+    },
+    Suite {
         name: "hostile",
         shows: "broken and hostile bytes harm nobody but their sender",
         needs: Needs::Rust,
-        share_s: 30,
+        share_s: 20,
         program: Program::Tests,
         args: &["--test", "it", "--no-fail-fast", "--", "hostile::"],
         full_env: &[("PROPTEST_CASES", "12800")],
@@ -147,7 +158,7 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "examples",
         shows: "the examples in the docs",
         needs: Needs::Rust,
-        share_s: 40,
+        share_s: 20,
         program: Program::Tests,
         args: &["--doc"],
         full_env: &[],
@@ -165,7 +176,7 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "clients",
         shows: "foreign clients write and read each other's records",
         needs: Needs::ForeignClients,
-        share_s: 100,
+        share_s: 85,
         program: Program::Conformance,
         args: &["clients"],
         full_env: &[],
@@ -174,7 +185,7 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "flights",
         shows: "every row of a year of flights, once and in order, through a group that loses a member",
         needs: Needs::ForeignClients,
-        share_s: 75,
+        share_s: 60,
         program: Program::Conformance,
         args: &["flights"],
         full_env: &[],
@@ -192,7 +203,7 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "keeper",
         shows: "the keeper answers as ZooKeeper does; proved with 40 seeds",
         needs: Needs::ForeignClients,
-        share_s: 40,
+        share_s: 25,
         program: Program::Conformance,
         args: &["keeper"],
         full_env: &[("OTTLA_KEEPER_DRAWS", "40")],
@@ -228,7 +239,7 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "tree",
         shows: "the tree keeps its contract in ZooKeeper, whose servers are killed; proved with 20 kills",
         needs: Needs::ForeignClients,
-        share_s: 75,
+        share_s: 60,
         program: Program::Conformance,
         args: &["tree"],
         full_env: &[("OTTLA_TREE_KILLS", "20"), ("OTTLA_TREE_NODES", "100000")],
@@ -256,7 +267,7 @@ pub(crate) const SUITES: &[Suite] = &[
         shows: "partitions move between Kafka's directories and Ottla's; proved with 8 ways to stop",
         needs: Needs::ForeignClients,
         // Each of its writers waits for the disk some hundred times, one after the other.
-        share_s: 140,
+        share_s: 110,
         program: Program::Conformance,
         args: &["disk"],
         full_env: &[("OTTLA_DISK_ROUNDS", "8")],
@@ -265,7 +276,7 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "adopt",
         shows: "Ottla starts over directories of Kafka 4 and of 3.9, and clients go on",
         needs: Needs::ForeignClients,
-        share_s: 200,
+        share_s: 160,
         program: Program::Conformance,
         args: &["adopt"],
         full_env: &[],
@@ -287,6 +298,7 @@ impl Suite {
             Program::Conformance => conformance(workspace)
                 .args(self.args)
                 .args(["--broker".as_ref(), workspace.program("ci", "ottla").as_os_str()]),
+            Program::Simulation => simulation(workspace).args(self.args),
         }
     }
 
@@ -307,6 +319,22 @@ pub(crate) fn build() -> Line {
     Line::cargo().args(["build", "--workspace", "--profile", "ci"]).args(kinds)
 }
 
+/// What is proved, and is no part of CI.
+pub(crate) const PROVED_ONLY: &[Suite] = &[Suite {
+    name: "mutants",
+    shows: "the simulator finds what is built into the servers to be found, each within 2,000 seeds",
+    needs: Needs::Rust,
+    share_s: 0,
+    program: Program::Xtask,
+    args: &["mutants"],
+    full_env: &[],
+}];
+
+/// The simulator.
+pub(crate) fn simulation(workspace: &Workspace) -> Line {
+    Line::new(workspace.program("ci", "ottla-simulation"))
+}
+
 /// The runner of foreign clients.
 pub(crate) fn conformance(workspace: &Workspace) -> Line {
     Line::new(workspace.program("ci", "ottla-conformance"))
@@ -319,7 +347,7 @@ mod tests {
     #[test]
     fn the_shares_fit_into_the_time_of_ci() {
         let suites: u64 = SUITES.iter().map(|suite| suite.share_s).sum();
-        assert!(suites <= 26 * 60, "{suites} s");
+        assert!(suites <= 28 * 60, "{suites} s");
         // Formatting and clippy come first; they share the dependencies of the build.
         let lints = 10 * 60;
         assert!(lints + BUILD_SHARE_S + INSTALL_SHARE_S + suites <= 60 * 60);

@@ -25,6 +25,9 @@ struct Arguments {
     /// How long seeds are run, where it is not said how many.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Ends with the first seed that fails.
+    #[arg(long)]
+    until_failure: bool,
     /// Runs one seed, and tells what happens.
     #[arg(long)]
     seed: Option<u64>,
@@ -77,7 +80,10 @@ fn search(arguments: &Arguments) -> usize {
     let end = arguments.seeds.map_or(u64::MAX, |seeds| first + seeds);
     let time = arguments.seeds.is_none().then(|| Duration::from_secs(arguments.seconds));
     let sum = Sum { next: AtomicU64::new(first), ..Sum::default() };
-    let is_over = |seed: u64| seed >= end || time.is_some_and(|time| clock.elapsed() >= time);
+    let is_over = |seed: u64| {
+        let has_found = arguments.until_failure && sum.failed.load(Ordering::Relaxed) > 0;
+        seed >= end || has_found || time.is_some_and(|time| clock.elapsed() >= time)
+    };
     let work = || {
         loop {
             let seed = sum.next.fetch_add(1, Ordering::Relaxed);

@@ -11,6 +11,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use crate::mutants;
 use crate::workspace::{self, Workspace};
 
 /// Something to mend.
@@ -56,6 +57,10 @@ pub(crate) fn run(root: &Path, update: bool) -> Result<(), String> {
         findings.extend(pages::manifest(package, &read(&package.manifest)?));
         findings.extend(pages::module_doc(package, &read(&package.entry)?));
     }
+
+    findings.extend(mutants::stale(root)?.iter().map(|patch| {
+        Finding::of(patch, "the mutant does not fit the code any more: make it anew".to_owned())
+    }));
 
     let mut measured = sizes::Sizes::new();
     for path in workspace::files(root)? {
