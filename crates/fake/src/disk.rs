@@ -185,7 +185,7 @@ impl FakeDisk {
     pub fn after(&self, crash: Crash) -> Arc<Self> {
         let image = &self.state().image;
         Self::with(match crash {
-            Crash::Process => image.after_process_crash(),
+            Crash::Process => image.clone(),
             Crash::Power { seed } => image.after_power_cut(&mut Dice::new(seed)),
         })
     }
@@ -315,12 +315,6 @@ impl Image {
 
     pub(crate) fn content(&self, number: u64) -> &[u8] {
         self.files.get(&number).map_or(&[], |file| file.content())
-    }
-
-    fn after_process_crash(&self) -> Self {
-        let mut image = self.clone();
-        image.files.values_mut().for_each(|file| Arc::make_mut(file).evict());
-        image
     }
 
     fn after_power_cut(&self, dice: &mut Dice) -> Self {

@@ -117,6 +117,11 @@ impl File for FakeFile {
 
     fn start_writeback(&self, _range: Range<u64>) {}
 
+    fn reread(&self) -> io::Result<()> {
+        self.state().image.file(self.number).evict();
+        Ok(())
+    }
+
     fn identity(&self) -> io::Result<u128> {
         Ok(self.number as u128)
     }

@@ -87,6 +87,10 @@ impl Inode {
         if let Some(byte) = self.durable.get_mut(at) {
             *byte ^= 1;
         }
+        if !self.unsynced.is_empty() {
+            // What is still to be written is written with it.
+            self.unsynced.push(Change::write(at, &[self.content[at]]));
+        }
     }
 
     /// How many changes a sync that begins now covers.

@@ -62,6 +62,11 @@ pub(crate) fn open_all(
     options: OpenOptions<'_>,
     config_of: &(impl Fn(&str) -> Arc<LogConfig> + Sync),
 ) -> Result<Opened, DirectoryError> {
+    // What a process that was killed left in memory is on the disk first, so that it can be read there.
+    // A directory that refuses is offline by that.
+    for directory in directories.iter().filter(|d| d.is_online() && !d.was_clean()) {
+        let _ = directory.volume().sync_all();
+    }
     let mut opened = Opened::default();
     let mut loaders = Vec::new();
     for (index, directory) in directories.iter().enumerate().filter(|(_, d)| d.is_online()) {

@@ -167,6 +167,10 @@ impl File for NoBatches {
 
     fn start_writeback(&self, _: Range<u64>) {}
 
+    fn reread(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn identity(&self) -> io::Result<u128> {
         Err(io::ErrorKind::NotFound.into())
     }

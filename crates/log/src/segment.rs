@@ -131,6 +131,10 @@ impl Segment {
     ) -> io::Result<(Self, bool)> {
         let path = options.file(base_offset, "log");
         let file = options.disk.open(&path.get(), OpenMode::Create)?;
+        if !trusted {
+            // What a failed sync did not write is not to be found here.
+            file.reread()?;
+        }
         let size = file.len()?;
         let index_path = options.file(base_offset, "index");
         let time_path = options.file(base_offset, "timeindex");

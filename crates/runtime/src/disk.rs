@@ -122,6 +122,10 @@ pub trait File: Send + Sync {
     fn set_modified_ms(&self, ms: i64) -> io::Result<()>;
     /// Starts writing `range` back to the disk without waiting for it.
     fn start_writeback(&self, range: Range<u64>);
+    /// Has what is read from here on come from the disk, where nothing waits to be written. When a sync
+    /// has failed, the system takes what it did not write for written, and shows it until it forgets
+    /// it: so whoever relies on what another process left syncs first, and then forgets on purpose.
+    fn reread(&self) -> io::Result<()>;
     /// Tells the file from another one that takes its path when it is gone.
     fn identity(&self) -> io::Result<u128>;
     /// The file to hold for as long as it must stay open, if that is not this one.
@@ -389,6 +393,10 @@ impl File for SystemFile {
                 libc::SYNC_FILE_RANGE_WRITE,
             );
         }
+    }
+
+    fn reread(&self) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed)?)
     }
 
     fn identity(&self) -> io::Result<u128> {

@@ -176,6 +176,10 @@ impl File for CachedFile {
         }
     }
 
+    fn reread(&self) -> io::Result<()> {
+        self.get()?.reread()
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         // It might be closed while it is borrowed: see `File::pin`.
         None

@@ -73,6 +73,17 @@ impl Coordination {
         }
     }
 
+    /// Waits until this broker's own keeper cannot go on; for ever if there is none.
+    pub(crate) async fn failed(&self) -> String {
+        let Some(OwnKeeper { keeper, .. }) = &self.keeper else {
+            return std::future::pending().await;
+        };
+        let mut statuses = keeper.statuses();
+        // The keeper is here: they do not end.
+        let _ = statuses.wait_for(|status| status.role == Role::Stopped).await;
+        format!("the keeper cannot go on: {}", keeper.failure().unwrap_or_default())
+    }
+
     /// Ends the broker's session.
     pub(crate) async fn stop(self) {
         let Self { tree, keeper, .. } = self;

@@ -25,7 +25,7 @@ use ottla_record::{BrokerId, Uuid};
 use ottla_replication::Partitions;
 use ottla_runtime::net::{ListenOptions, Listener as Socket};
 use ottla_runtime::task::Worker;
-use ottla_runtime::{BufferPool, Spawner, Task, World, process, task};
+use ottla_runtime::{BufferPool, Spawner, Task, World, process, task, time};
 
 use crate::adoption::{self, AdoptionError};
 use crate::authorize::Authorizer;
@@ -43,6 +43,9 @@ use crate::moving;
 use crate::network::{Acceptor, Admission, ConnectionSettings, FrameBudget};
 use crate::producer_ids::ProducerIds;
 use crate::topics::OFFSETS_TOPIC;
+
+/// How often it is looked whether a log directory is left.
+const DIRECTORIES_CHECK: Duration = Duration::from_secs(1);
 
 /// A node that serves.
 pub struct Node {
@@ -271,6 +274,25 @@ impl Node {
     #[must_use]
     pub fn topic_count(&self) -> usize {
         self.services.cluster.metadata().topic_count()
+    }
+
+    /// Waits until the node cannot go on, and tells why: its keeper has failed, or its last log
+    /// directory. Whoever looks after processes is to see that, so the process should end; what it
+    /// acknowledged is on the disk.
+    pub async fn failed(&self) -> String {
+        let all_offline = async {
+            while self.logs.failures().len() < self.services.config.log_dirs.len() {
+                time::sleep(DIRECTORIES_CHECK).await;
+            }
+            let failures = self.logs.failures().into_iter();
+            let failures = failures.map(|(dir, reason)| format!("{}: {reason}", dir.display()));
+            format!("no log directory is left: {}", failures.collect::<Vec<_>>().join("; "))
+        };
+        tokio::select! {
+            biased;
+            reason = self.coordination.failed() => reason,
+            reason = all_offline => reason,
+        }
     }
 
     /// Stops: ends connections, closes logs, marks the directories as clean.

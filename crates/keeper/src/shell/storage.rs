@@ -148,6 +148,7 @@ impl Storage {
     /// Opens a directory, whoever's it is.
     pub(super) fn read(disk: Arc<dyn Disk>, dir: &Path) -> Result<Opened, OpenError> {
         let lock = lock(&*disk, &dir.join(".lock"))?;
+        settle(&*disk, dir).map_err(OpenError::io(dir))?;
         recover(disk, Paths::new(dir), lock)
     }
 
@@ -365,6 +366,17 @@ pub(super) fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DirLock>, Ope
         LockError::Held { pid } => OpenError::Locked { path: path.to_owned(), pid },
         LockError::Io(error) => OpenError::Io { path: path.to_owned(), error },
     })
+}
+
+/// Makes durable what a process that was killed left in memory, and has the files read from the disk: what
+/// a sync of it did not write, it must not have known.
+fn settle(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    for entry in disk.read_dir(dir)?.into_iter().filter(|entry| !entry.is_dir) {
+        let file = disk.open(&dir.join(entry.name), OpenMode::Read)?;
+        file.sync_data()?;
+        file.reread()?;
+    }
+    disk.sync_dir(dir)
 }
 
 /// Reads the directory: the snapshot, and the entries after it as far as they are known to be

@@ -124,3 +124,32 @@ fn the_log_is_replaced_by_snapshots_and_stays_small() {
     assert!(size("log") <= LIMITS.log_bytes.max(size("snapshot")) + proposal_bytes_max);
     assert_eq!(keeper.read(Tree::clone), trees()[all]);
 }
+
+#[test]
+fn what_a_failed_sync_lost_is_not_known_after_a_restart() {
+    let trees = trees();
+    let mut lost = 0;
+    for first in 1..proposals().len() {
+        let disk = FakeDisk::with_dir("/data");
+        let keeper = open(&disk, LIMITS).expect("opens");
+        let mut session = Caller::default();
+        for (n, proposal) in proposals().into_iter().enumerate() {
+            if n == first {
+                disk.lose_next_sync();
+            }
+            let Ok(outcomes) = propose_all(&keeper, session, proposal) else { break };
+            if n == 0 {
+                session = session_of(&outcomes[0]);
+            }
+        }
+        let killed = disk.after(Crash::Process);
+        let tree = |disk: &Arc<FakeDisk>| open(disk, LIMITS).expect("opens").read(Tree::clone);
+        let known = tree(&killed);
+        lost += usize::from(known == trees[first]);
+        for seed in 0..8 {
+            let found = tree(&killed.after(Crash::Power { seed }));
+            assert_eq!(found, known, "at proposal {first}, seed {seed}");
+        }
+    }
+    assert!(lost > 0, "or nothing was shown");
+}

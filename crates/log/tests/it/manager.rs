@@ -382,3 +382,32 @@ fn what_a_killed_process_left_in_memory_stays_once_it_was_served() {
         }
     }
 }
+
+#[test]
+fn what_a_failed_sync_lost_is_not_served_after_a_restart() {
+    let mut lost = 0;
+    for appended in 1..20 {
+        let before = machine();
+        let manager = open(&before, &["/data/a"]).unwrap();
+        let log = manager.get_or_create(&flights(0), ID, before.config.clone()).unwrap();
+        append(&log, &batch(3, 80));
+        manager.volumes()[0].flush(0);
+        for _ in 0..appended {
+            append(&log, &batch(3, 80));
+        }
+        before.disk.lose_next_sync();
+        manager.volumes()[0].flush(1);
+        assert!(log.failure().is_some());
+
+        let killed = next(&before, Crash::Process);
+        let seen = |manager: &LogManager| contents(&manager.get(&flights(0)).unwrap()).len();
+        let served = seen(&open(&killed, &["/data/a"]).unwrap());
+        lost += usize::from(served < contents(&log).len());
+        for seed in 0..8 {
+            let cut = next(&killed, Crash::Power { seed });
+            let found = seen(&open(&cut, &["/data/a"]).unwrap());
+            assert_eq!(found, served, "{appended} batches, seed {seed}");
+        }
+    }
+    assert!(lost > 0, "or nothing was shown");
+}

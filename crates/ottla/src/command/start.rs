@@ -72,7 +72,11 @@ async fn serve(config: BrokerConfig) -> Outcome {
         took = ?world.clock.elapsed(),
         "ready"
     );
-    let signal = told.await.map_err(signal_failure)?;
+    let signal = tokio::select! {
+        signal = told => signal.map_err(signal_failure)?,
+        // Not stopped, but left as it is: what cannot be written cannot be closed either.
+        reason = node.failed() => return Err(Failure::failed(reason)),
+    };
     info!(signal, "stopping");
     node.stop().await.map_err(|e| Failure::failed(format_args!("did not stop cleanly: {e}")))?;
     info!("stopped");

@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use ottla_fake::{Crash, FakeDisk};
 use ottla_protocol::ErrorCode;
+use ottla_protocol::messages::create_topics_request::CreatableTopic;
 use ottla_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
 use ottla_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use ottla_protocol::messages::{DeleteRecordsRequest, FindCoordinatorRequest, OffsetCommitRequest};
+use ottla_protocol::messages::{
+    CreateTopicsRequest, DeleteRecordsRequest, FindCoordinatorRequest, OffsetCommitRequest,
+};
 use ottla_runtime::disk::Disk;
 use ottla_runtime::task::block_on;
 use ottla_runtime::{World, time};
@@ -189,6 +192,30 @@ fn a_disk_without_any_room_gets_no_mark_of_a_clean_stop() {
         let mut peer = Peer::dial(address(&node)).await;
         assert_eq!(append(&mut peer, "orders", 0, batch(&["two"])).await, 1);
         node.stop().await.expect("stops");
+    });
+    done.expect("a runtime");
+}
+
+#[test]
+fn a_node_without_room_for_its_metadata_says_that_it_cannot_go_on() {
+    let done = block_on(async {
+        let disk = FakeDisk::with_dir("/");
+        let node = start_on(&disk, &["log.dir.min.free.bytes=0"]).await;
+        let mut peer = Peer::dial(address(&node)).await;
+        leave_free(&disk, 10);
+        let topic = CreatableTopic {
+            name: "orders".into(),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+        let response = peer.ask(7, &request).await;
+        assert_ne!(response.topics[0].error_code, 0);
+        let failed = time::timeout(Duration::from_secs(30), node.failed()).await;
+        let reason = failed.expect("in time");
+        assert!(reason.starts_with("the keeper cannot go on: "), "{reason}");
+        assert!(reason.contains("no storage space"), "{reason}");
     });
     done.expect("a runtime");
 }
