@@ -204,6 +204,11 @@ impl Cluster {
                 // Its owner has found the loose cable.
                 self.kill(host, None, false, WATCH).await;
             }
+            Fault::LoseSync { host, down } => {
+                self.machine(host).lock().disk.lose_next_sync();
+                time::sleep(Duration::from_secs(2)).await;
+                self.kill(host, None, false, down).await;
+            }
             Fault::Wipe { host, down } => self.wipe(host, down).await,
         }
     }

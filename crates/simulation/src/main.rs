@@ -53,7 +53,9 @@ fn replay(seed: u64, nodes: u8, is_shrunk: bool) -> bool {
     if is_shrunk {
         plan = shrink(&plan);
     }
-    let outcome = run(&plan, true);
+    // What the servers log stands between what clients do.
+    let logs = tracing_subscriber::fmt().without_time().with_writer(std::io::stderr).finish();
+    let outcome = tracing::subscriber::with_default(logs, || run(&plan, true));
     println!(
         "\nseed {seed} of {nodes} nodes, trace {:016x}; what went wrong:\n{plan}",
         outcome.trace

@@ -56,6 +56,9 @@ pub(crate) enum Fault {
     Slow { host: HostId, lasting: Duration },
     /// The disk takes `changes` more, and no more until it is healed; then the process begins anew.
     Broken { host: HostId, changes: u64, lasting: Duration },
+    /// The next sync loses what it was to write, though readers see it until they look at the disk; the
+    /// process begins anew after `down`.
+    LoseSync { host: HostId, down: Duration },
     /// A keeper's disk is replaced by an empty one.
     Wipe { host: HostId, down: Duration },
 }
@@ -70,6 +73,7 @@ impl Fault {
             | Self::PowerCutAt { down, .. }
             | Self::Blackout { down }
             | Self::Restart { down, .. }
+            | Self::LoseSync { down, .. }
             | Self::Wipe { down, .. } => down,
             Self::Pause { lasting, .. }
             | Self::Cut { lasting, .. }
@@ -112,7 +116,7 @@ fn draw(dice: &mut Dice, nodes: HostId) -> Fault {
     let mut up_to = |ms: u64| Duration::from_millis(1 + dice.roll(ms));
     let (short, long) = (up_to(1_000), up_to(6_000));
     let changes = dice.roll(60);
-    match dice.roll(32) {
+    match dice.roll(34) {
         0..3 => Fault::Kill { host, down: short },
         3..6 => Fault::KillAt { host, changes, down: short },
         6..9 => Fault::PowerCut { host, down: short },
@@ -135,6 +139,7 @@ fn draw(dice: &mut Dice, nodes: HostId) -> Fault {
         27 => Fault::Full { host, lasting: long },
         28 | 29 => Fault::Slow { host, lasting: long },
         30 => Fault::Broken { host, changes, lasting: long },
+        31 | 32 => Fault::LoseSync { host, down: short },
         _ if nodes >= 3 => {
             // The first one is the broker, and nobody else has what it has.
             host = 2 + dice.roll(u64::from(nodes) - 1) as HostId;
@@ -174,6 +179,6 @@ mod tests {
             .collect();
         kinds.sort();
         kinds.dedup();
-        assert_eq!(kinds.len(), 15, "{kinds:?}");
+        assert_eq!(kinds.len(), 17, "{kinds:?}");
     }
 }

@@ -92,8 +92,12 @@ async fn broker(world: World, nodes: HostId, stop: oneshot::Receiver<()>) -> Res
     let loaded = BrokerConfig::load(Sources::new().command_line(all));
     let (config, _warnings) = loaded.map_err(|errors| format!("{errors:?}"))?;
     let node = Node::start(world, config).await.map_err(|error| error.to_string())?;
-    // Told or not: nobody is left who could tell it.
-    let _ = stop.await;
+    tokio::select! {
+        biased;
+        reason = node.failed() => return Err(reason),
+        // Told or not: nobody is left who could tell it.
+        _ = stop => {}
+    }
     node.stop().await.map_err(|error| error.to_string())
 }
 
