@@ -25,4 +25,4 @@ pub use builtin::BuiltIn;
 pub use cluster::{Broker, ClusterMetadata, Config, Partition, Topic};
 pub use session_file::SessionFile;
 pub use tree::{Tree, TreeError};
-pub use zookeeper::{ConnectError, ConnectString, ZooKeeper, ZooKeeperOptions};
+pub use zookeeper::{ConnectError, ConnectString, SaslLogin, ZooKeeper, ZooKeeperOptions};

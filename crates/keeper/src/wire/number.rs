@@ -28,6 +28,7 @@ pub mod op {
     pub const MULTI_READ: i32 = 22;
     pub const AUTH: i32 = 100;
     pub const SET_WATCHES: i32 = 101;
+    pub const SASL: i32 = 102;
     pub const GET_EPHEMERALS: i32 = 103;
     pub const GET_ALL_CHILDREN_NUMBER: i32 = 104;
     pub const SET_WATCHES2: i32 = 105;
@@ -69,6 +70,7 @@ pub mod code {
     pub const SESSION_MOVED: i32 = -118;
     pub const NO_WATCHER: i32 = -121;
     pub const RECONFIG_DISABLED: i32 = -123;
+    pub const SESSION_CLOSED_REQUIRE_SASL_AUTH: i32 = -124;
     pub const QUOTA_EXCEEDED: i32 = -125;
 
     /// What can be wrong with an operation.

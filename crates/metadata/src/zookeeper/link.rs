@@ -1,5 +1,6 @@
 //! One connection with one server of the ensemble: the beginning of a session on it, and packets.
 
+use std::borrow::Cow;
 use std::io;
 use std::task::{Context, Poll};
 
@@ -53,8 +54,8 @@ pub(super) struct Granted {
 pub(super) enum LinkError {
     /// The session is over.
     Expired,
-    /// The ensemble does not believe whom we claim to be.
-    AuthFailed,
+    /// The ensemble does not believe whom we claim to be, or we do not believe it.
+    AuthFailed(Cow<'static, str>),
     /// The server cannot be reached, or does not speak as it should.
     Io(io::Error),
 }
@@ -120,10 +121,11 @@ impl Link {
         let granted = granted(&*stream).await?;
         let (input, passing_over) = (Vec::new(), None);
         let mut link = Self { stream, input, passing_over, out: Vec::new(), sent: 0 };
-        for _ in auths {
+        for (scheme, _) in auths {
             let packet = link.receive().await?;
             if packet.xid != xid::AUTH || packet.code != code::OK {
-                return Err(LinkError::AuthFailed);
+                let refused = format!("it does not accept the credentials of the scheme {scheme}");
+                return Err(LinkError::AuthFailed(refused.into()));
             }
         }
         Ok((link, granted))

@@ -7,8 +7,10 @@ mod acl;
 mod address;
 mod judgement;
 mod link;
+mod login;
 mod lost;
 mod packet;
+mod sasl;
 mod servers;
 mod session;
 mod watches;
@@ -29,6 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use self::address::{ConnectError, ConnectString};
 use self::link::{Granted, Link, LinkError, Shown};
 use self::packet::{Answer, Ask, Dialect, unavailable};
+pub use self::sasl::SaslLogin;
 use self::servers::Servers;
 use self::session::{Job, Request, Session, Shared, expired};
 use self::watches::WatcherId;
@@ -67,6 +70,8 @@ pub struct ZooKeeperOptions {
     /// Whom each connection shows to be: a scheme of the ensemble and the proof, as in `digest` and
     /// `user:password`.
     pub auths: Vec<(String, Vec<u8>)>,
+    /// Whom each connection shows to be by SASL, beside those.
+    pub sasl: Option<SaslLogin>,
     /// Where the session is kept, so that the next start can end it if this process does not.
     pub session_file: Option<PathBuf>,
 }
@@ -82,6 +87,7 @@ impl ZooKeeperOptions {
             in_flight_max: 10,
             set_acl: false,
             auths: Vec::new(),
+            sasl: None,
             session_file: None,
         }
     }
@@ -120,7 +126,7 @@ impl ZooKeeper {
     pub async fn connect(world: &World, options: ZooKeeperOptions) -> Result<Self, TreeError> {
         let ConnectString { servers, chroot } = options.connect.clone();
         let dialect = Dialect { chroot: chroot.into(), is_secure: options.set_acl };
-        let servers = Servers::new(world, servers, options.auths.clone());
+        let servers = Servers::new(world, servers, options.auths.clone(), options.sasl.clone());
         let in_flight_max = options.in_flight_max.max(1);
         let (world, last_zxid) = (world.clone(), AtomicI64::new(0));
         let shared = Arc::new(Shared { world, servers, dialect, in_flight_max, last_zxid });
@@ -260,7 +266,7 @@ impl ZooKeeper {
     fn link_error(&self, error: LinkError) -> TreeError {
         match error {
             LinkError::Io(error) => self.unreachable(&error.to_string()),
-            LinkError::AuthFailed => self.unreachable("it does not accept the credentials"),
+            LinkError::AuthFailed(reason) => self.unreachable(&reason),
             LinkError::Expired => self.unreachable("it grants no session"),
         }
     }

@@ -227,6 +227,11 @@ impl Dialect {
         }
         Ok(match failed {
             None => Ok(Answer::Written(Ok(all))),
+            Some((_, code::INVALID_ACL)) if self.is_secure => Err(unavailable(
+                "the ensemble of zookeeper.connect gives nodes to nobody (zookeeper.set.acl): it does \
+                 not count the login of this connection; for one by SASL its servers need \
+                 authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider",
+            )),
             Some((op, code)) => match code::error(code) {
                 Some(error) => Ok(Answer::Written(Err(Failure { op, error }))),
                 None => Err(unknown(code)),
@@ -264,6 +269,13 @@ pub(super) fn auth(out: &mut Vec<u8>, scheme: &str, auth: &[u8]) {
     out.buffer(Some(auth));
 }
 
+/// A token of SASL.
+pub(super) fn sasl(out: &mut Vec<u8>, xid: i32, token: &[u8]) {
+    out.i32(xid);
+    out.i32(op::SASL);
+    out.buffer(Some(token));
+}
+
 /// What is read of each path, `None` where there is no node; the first other error counts for all.
 fn read_all<T>(
     body: &mut Reader<'_>,
@@ -291,6 +303,12 @@ fn refusal(code: i32) -> TreeError {
 }
 
 fn unknown(code: i32) -> TreeError {
+    if code == code::SESSION_CLOSED_REQUIRE_SASL_AUTH {
+        return unavailable(
+            "the ensemble of zookeeper.connect serves only who logs in: set \
+             zookeeper.sasl.jaas.config, or zookeeper.digest.login, as it requires",
+        );
+    }
     unavailable(&format!("ZooKeeper answered with its error {code}"))
 }
 

@@ -7,6 +7,8 @@ use ottla_runtime::{World, time};
 use parking_lot::Mutex;
 
 use super::link::{Granted, Link, LinkError, Shown};
+use super::login::log_in;
+use super::sasl::SaslLogin;
 
 /// A server that has not let us in by then is left alone for a while: one that is just starting takes
 /// connections that it never answers.
@@ -16,6 +18,7 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(3);
 pub(super) struct Servers {
     servers: Vec<(String, u16)>,
     auths: Vec<(String, Vec<u8>)>,
+    sasl: Option<SaslLogin>,
     next: Mutex<usize>,
 }
 
@@ -24,12 +27,13 @@ impl Servers {
         world: &World,
         mut servers: Vec<(String, u16)>,
         auths: Vec<(String, Vec<u8>)>,
+        sasl: Option<SaslLogin>,
     ) -> Self {
         for at in (1..servers.len()).rev() {
             let other = world.random.next_u64() % (at as u64 + 1);
             servers.swap(at, other as usize);
         }
-        Self { servers, auths, next: Mutex::new(0) }
+        Self { servers, auths, sasl, next: Mutex::new(0) }
     }
 
     /// Tries each server once within `timeout`, beginning with the one after the last that was tried.
@@ -49,8 +53,7 @@ impl Servers {
                 *next = (*next + 1) % self.servers.len();
                 &self.servers[*next]
             };
-            let opening = Link::open(&*world.network, server, shown, &self.auths);
-            failure = match time::timeout(share, opening).await {
+            failure = match time::timeout(share, self.open(world, server, shown)).await {
                 Ok(Ok(opened)) => return Ok(opened),
                 Ok(Err(LinkError::Io(error))) => {
                     let (host, port) = server;
@@ -66,5 +69,19 @@ impl Servers {
             };
         }
         Err(failure)
+    }
+
+    /// Takes a session to a server, and shows who we are before anything is asked there.
+    async fn open(
+        &self,
+        world: &World,
+        server: &(String, u16),
+        shown: Shown,
+    ) -> Result<(Link, Granted), LinkError> {
+        let (mut link, granted) = Link::open(&*world.network, server, shown, &self.auths).await?;
+        if let Some(login) = &self.sasl {
+            log_in(&mut link, login, &*world.random).await?;
+        }
+        Ok((link, granted))
     }
 }

@@ -308,7 +308,7 @@ impl Session {
 
     /// Tries one server after the other until one goes on with the session.
     async fn reattach(&mut self) -> Option<Link> {
-        let mut wait = Duration::from_millis(50);
+        let (mut wait, mut refused) = (Duration::from_millis(50), None);
         loop {
             let shown = Shown {
                 session: self.id,
@@ -324,8 +324,14 @@ impl Session {
                     return Some(link);
                 }
                 Err(LinkError::Expired) => return None,
+                Err(LinkError::AuthFailed(reason)) => {
+                    if refused.as_ref() != Some(&reason) {
+                        warn!(%reason, "ZooKeeper does not let the session go on");
+                    }
+                    refused = Some(reason);
+                }
                 // The session's time runs, as far as it has not run out: someone may answer yet.
-                Err(LinkError::AuthFailed | LinkError::Io(_)) => {}
+                Err(LinkError::Io(_)) => {}
             }
             // Who gave up waiting takes no memory.
             while let Ok(job) = self.jobs.try_recv() {

@@ -9,6 +9,7 @@ mod ensemble;
 mod interruptions;
 mod operations;
 mod providers;
+mod sasl;
 mod topics;
 mod znodes;
 
