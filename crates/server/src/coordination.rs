@@ -115,6 +115,7 @@ async fn connect_zookeeper(
         in_flight_max: keys.in_flight_max,
         set_acl: keys.set_acl,
         auths: login.collect(),
+        sasl: keys.sasl_login.clone(),
         session_file: Some(directory.path().join(ZOOKEEPER_SESSION_FILE)),
         ..ZooKeeperOptions::new(keys.connect.clone())
     };

@@ -1,5 +1,6 @@
 //! `ottla start`: a broker, until it is told to stop.
 
+use std::env;
 use std::io;
 
 use clap::Args;
@@ -40,7 +41,15 @@ impl Start {
                               zookeeper.connect points: leave one of the two out";
                 return Err(Failure::usage(reason));
             }
-            CoordinationConfig::ZooKeeper(_) => {}
+            CoordinationConfig::ZooKeeper(zookeeper) => {
+                let options = env::var_os("KAFKA_OPTS").unwrap_or_default();
+                if zookeeper.sasl_login.is_none() && names_jaas_file(&options.to_string_lossy()) {
+                    warn!(
+                        "KAFKA_OPTS names a JAAS file, which is not read: to log in to ZooKeeper as \
+                         Kafka does, give zookeeper.sasl.jaas.config what its section Client holds"
+                    );
+                }
+            }
         }
         for warning in warnings {
             warn!("{warning}");
@@ -83,6 +92,12 @@ async fn serve(config: BrokerConfig) -> Outcome {
     Ok(())
 }
 
+/// Whether the options of a JVM, in which the clients of ZooKeeper find their login so, name such a file.
+fn names_jaas_file(options: &str) -> bool {
+    let is_it = |option: &str| option.starts_with("-Djava.security.auth.login.config=");
+    options.split_whitespace().map(|option| option.trim_matches(['"', '\''])).any(is_it)
+}
+
 fn signal_failure(error: io::Error) -> Failure {
     Failure::failed(format_args!("cannot wait for signals: {error}"))
 }
@@ -94,4 +109,21 @@ fn start_failure(error: StartError) -> Failure {
         _ => false,
     };
     Failure::new(if in_use { Exit::InUse } else { Exit::Failed }, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_of_a_jvm_name_a_jaas_file() {
+        for (options, expected) in [
+            ("-Djava.security.auth.login.config=/etc/kafka/jaas.conf", true),
+            ("-Xmx1g '-Djava.security.auth.login.config=/etc/jaas.conf' -Dx=y", true),
+            ("-Xmx1g -Djava.security.krb5.conf=/etc/krb5.conf", false),
+            ("", false),
+        ] {
+            assert_eq!(names_jaas_file(options), expected, "{options}");
+        }
+    }
 }

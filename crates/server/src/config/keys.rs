@@ -80,6 +80,13 @@ keys! {
         /// Ottla's own: whom each connection shows to be, by ZooKeeper's scheme `digest`:
         /// `user:password`.
         zookeeper_digest_login: Option<Password> = Key::broker("zookeeper.digest.login");
+        /// Ottla's own: whom each connection shows to be by SASL, mechanism DIGEST-MD5, in the form of
+        /// `sasl.jaas.config`: `org.apache.zookeeper.server.auth.DigestLoginModule required
+        /// username="user" password="password";`. With Kafka this is the section `Client` of the JAAS file
+        /// that its JVM is given; no such file is read here, and Kerberos is not served. For
+        /// `zookeeper.set.acl` the servers need
+        /// `authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider`.
+        zookeeper_sasl_jaas_config: Option<Password> = Key::broker("zookeeper.sasl.jaas.config");
     }
 }
 

@@ -4,6 +4,7 @@
 //! the text comes from (the caller hands over [`Sources`]), who uses a value.
 
 mod coordination;
+mod jaas;
 mod keeper;
 mod keys;
 mod listeners;

@@ -169,9 +169,22 @@ fn an_ensemble_has_its_keys_and_excludes_the_keeper() {
     assert_eq!(set.connection_timeout, Duration::from_millis(70));
     assert_eq!((set.in_flight_max, set.set_acl), (3, true));
     assert_eq!(set.digest_login.as_deref(), Some(&b"kafka:se:cret"[..]));
+    assert_eq!(set.sasl_login, None);
+    let config = good(
+        "zookeeper.connect=a\nzookeeper.set.acl=true\nzookeeper.sasl.jaas.config=\
+         org.apache.zookeeper.server.auth.DigestLoginModule required username=\"kafka\" \\\n  \
+         password=\"se\\\\\"cret\";",
+    );
+    let login = zookeeper(&config).sasl_login.as_ref().unwrap();
+    assert_eq!((&*login.username, &*login.password), ("kafka", "se\"cret"));
+    assert!(!format!("{:?}", zookeeper(&config)).contains("cret"));
     for (text, reason) in [
         ("zookeeper.connect=a:x", "`a:x` is no server"),
-        ("zookeeper.connect=a\nzookeeper.set.acl=true", "set zookeeper.digest.login too"),
+        (
+            "zookeeper.connect=a\nzookeeper.set.acl=true",
+            "set zookeeper.sasl.jaas.config or zookeeper.digest.login too",
+        ),
+        ("zookeeper.connect=a\nzookeeper.sasl.jaas.config=secret", "`required` has to follow"),
         ("zookeeper.connect=a\nzookeeper.digest.login=secret", "not of the form user:password"),
         ("zookeeper.connect=a\nzookeeper.max.in.flight.requests=0", "at least 1"),
         ("zookeeper.connect=a\nzookeeper.ssl.client.enable=true", "not encrypted so far"),

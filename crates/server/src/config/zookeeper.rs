@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use ottla_config::{ConfigError, Settings};
-use ottla_metadata::ConnectString;
+use ottla_metadata::{ConnectString, SaslLogin};
 
+use super::jaas;
 use super::keys::ZooKeeperKeys;
 
 /// The ensemble that keeps the cluster's metadata.
@@ -22,6 +23,8 @@ pub struct ZooKeeperConfig {
     pub set_acl: bool,
     /// `zookeeper.digest.login`, as it is sent.
     pub digest_login: Option<Vec<u8>>,
+    /// `zookeeper.sasl.jaas.config`.
+    pub sasl_login: Option<SaslLogin>,
 }
 
 impl ZooKeeperConfig {
@@ -45,9 +48,14 @@ impl ZooKeeperConfig {
             let reason = "it is not of the form user:password".to_owned();
             bad("zookeeper.digest.login", "[hidden]", reason);
         }
-        if keys.zookeeper_set_acl && login.is_none() {
+        let sasl = keys.zookeeper_sasl_jaas_config.as_ref();
+        let sasl_login = sasl.map(|text| jaas::zookeeper_login(text.reveal())).transpose();
+        let sasl_login = sasl_login
+            .map_err(|reason| bad("zookeeper.sasl.jaas.config", "[hidden]", reason))
+            .unwrap_or_default();
+        if keys.zookeeper_set_acl && login.is_none() && sasl.is_none() {
             let reason = "nodes can belong to this broker only if the ensemble knows who it is: \
-                          set zookeeper.digest.login too"
+                          set zookeeper.sasl.jaas.config or zookeeper.digest.login too"
                 .to_owned();
             bad("zookeeper.set.acl", "true", reason);
         }
@@ -62,6 +70,7 @@ impl ZooKeeperConfig {
             in_flight_max: keys.zookeeper_max_in_flight_requests.unsigned_abs() as usize,
             set_acl: keys.zookeeper_set_acl,
             digest_login: login.map(|login| login.as_bytes().to_vec()),
+            sasl_login,
         })
     }
 }
