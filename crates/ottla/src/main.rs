@@ -77,7 +77,7 @@ mod tests {
             "ottla keeper recover --data-dir /data --yes",
             "ottla keeper recover --data-dir /data --dry-run",
             "ottla keeper import --from a:1,b/kafka --data-dir /data --auth digest:u:p --auth x:y",
-            "ottla keeper export --from a --to b:2/x --max-writes 5",
+            "ottla keeper export --from a --to b:2/x --max-writes 5 --auth sasl:u:p:q",
             "ottla keeper export --data-dir /data --to b:2",
             "ottla log repair /data --truncate-damaged --dry-run --index-interval-bytes 1",
         ] {
@@ -110,6 +110,7 @@ mod tests {
             ("ottla keeper recover --data-dir d --yes --dry-run", ErrorKind::ArgumentConflict),
             ("ottla keeper import --from a:b --data-dir d", ErrorKind::ValueValidation),
             ("ottla keeper import --from a --data-dir d --auth digest", ErrorKind::ValueValidation),
+            ("ottla keeper import --from a --data-dir d --auth sasl:u", ErrorKind::ValueValidation),
             ("ottla keeper export --to a", ErrorKind::MissingRequiredArgument),
             ("ottla keeper export --to a --from b --data-dir d", ErrorKind::ArgumentConflict),
             ("ottla log dump", ErrorKind::MissingRequiredArgument),

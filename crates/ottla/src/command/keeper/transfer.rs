@@ -7,7 +7,7 @@ use ottla_keeper::machine::Copied;
 use ottla_keeper::shell::{is_new_directory, make_directory, read_directory};
 use ottla_keeper::{Limits, Tree};
 use ottla_metadata::copy::{CopyError, Made, Settled, Whole, read, write};
-use ottla_metadata::{ConnectString, Tree as _, ZooKeeper, ZooKeeperOptions};
+use ottla_metadata::{ConnectString, SaslLogin, Tree as _, ZooKeeper, ZooKeeperOptions};
 use ottla_runtime::World;
 
 use super::restore;
@@ -28,9 +28,9 @@ pub(super) struct Import {
     /// log.dirs
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
-    /// Whom to show to the servers, as in digest:user:password; may be given again
+    /// Whom to show to the servers, as in digest:user:password or sasl:user:password; may be given again
     #[arg(long, value_name = "SCHEME:PROOF", value_parser = auth)]
-    auth: Vec<(String, Vec<u8>)>,
+    auth: Vec<Auth>,
 }
 
 /// Nobody may write meanwhile: no Kafka may be at work on the tree. The versions of nodes and the
@@ -49,12 +49,20 @@ pub(super) struct Export {
     /// The servers of ZooKeeper, which have no such path, or without a path nothing at all
     #[arg(long, value_name = "HOST:PORT,…[/PATH]")]
     to: ConnectString,
-    /// Whom to show to all servers, as in digest:user:password; may be given again
+    /// Whom to show to all servers, as in digest:user:password; may be given again. A keeper has no login
+    /// by SASL: sasl:user:password is for --to alone
     #[arg(long, value_name = "SCHEME:PROOF", value_parser = auth)]
-    auth: Vec<(String, Vec<u8>)>,
+    auth: Vec<Auth>,
     /// How often to write only to make versions and numbers what they were
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     max_writes: u64,
+}
+
+/// Whom to show to servers.
+#[derive(Clone, Debug)]
+enum Auth {
+    Scheme(String, Vec<u8>),
+    Sasl(SaslLogin),
 }
 
 impl Import {
@@ -86,7 +94,11 @@ impl Export {
     pub(super) async fn run(self) -> Outcome {
         let world = World::system();
         let whole = match (&self.from, &self.data_dir) {
-            (Some(from), _) => fetch(&world, from, &self.auth).await?,
+            (Some(from), _) => {
+                let is_for_both = |auth: &&Auth| !matches!(auth, Auth::Sasl(_));
+                let auth: Vec<_> = self.auth.iter().filter(is_for_both).cloned().collect();
+                fetch(&world, from, &auth).await?
+            }
             (None, Some(dir)) => stopped(&world, dir)?,
             (None, None) => return Err(Failure::usage("say --from or --data-dir")),
         };
@@ -104,11 +116,7 @@ impl Export {
 }
 
 /// Reads what servers have.
-async fn fetch(
-    world: &World,
-    from: &ConnectString,
-    auth: &[(String, Vec<u8>)],
-) -> Result<Whole, Failure> {
+async fn fetch(world: &World, from: &ConnectString, auth: &[Auth]) -> Result<Whole, Failure> {
     let tree = connect(world, from, auth).await?;
     let whole = read(&tree, &from.chroot, Limits::default().tree_bytes).await;
     end(&tree).await;
@@ -122,14 +130,18 @@ fn stopped(world: &World, dir: &Path) -> Result<Whole, Failure> {
     Ok(Whole { nodes, last_zxid: tree.last_zxid(), quotas: Vec::new() })
 }
 
-async fn connect(
-    world: &World,
-    to: &ConnectString,
-    auth: &[(String, Vec<u8>)],
-) -> Result<ZooKeeper, Failure> {
+async fn connect(world: &World, to: &ConnectString, auth: &[Auth]) -> Result<ZooKeeper, Failure> {
     // A session makes its chroot where it is missing: whether it is there is to be found out.
     let mut options = ZooKeeperOptions::new(ConnectString { chroot: String::new(), ..to.clone() });
-    options.auths = auth.to_vec();
+    for auth in auth.iter().cloned() {
+        match auth {
+            Auth::Scheme(scheme, proof) => options.auths.push((scheme, proof)),
+            Auth::Sasl(login) if options.sasl.is_none() => options.sasl = Some(login),
+            Auth::Sasl(_) => {
+                return Err(Failure::usage("only one --auth can be of the scheme sasl"));
+            }
+        }
+    }
     let connected = ZooKeeper::connect(world, options).await;
     connected.map_err(|error| Failure::new(Exit::Unreachable, error))
 }
@@ -144,10 +156,17 @@ fn failure(error: CopyError) -> Failure {
 }
 
 /// Reads `scheme:proof`; a proof may have colons of its own.
-fn auth(text: &str) -> Result<(String, Vec<u8>), String> {
+fn auth(text: &str) -> Result<Auth, String> {
     match text.split_once(':') {
+        Some(("sasl", login)) => match login.split_once(':') {
+            Some((username, password)) if !username.is_empty() => {
+                let (username, password) = (username.to_owned(), password.to_owned());
+                Ok(Auth::Sasl(SaslLogin { username, password }))
+            }
+            _ => Err("not of the form sasl:USER:PASSWORD".to_owned()),
+        },
         Some((scheme, proof)) if !scheme.is_empty() && !proof.is_empty() => {
-            Ok((scheme.to_owned(), proof.as_bytes().to_vec()))
+            Ok(Auth::Scheme(scheme.to_owned(), proof.as_bytes().to_vec()))
         }
         _ => Err("not of the form SCHEME:PROOF, as in digest:user:password".to_owned()),
     }
