@@ -2,7 +2,10 @@
 //!
 //! Owns: the accidents, and what must hold after each. While a client writes numbers, ZooKeeper's
 //! leader is killed, the broker is killed, stopped for longer than its session lasts, and loses its
-//! session's file. Then a broker of Kafka 3.9 becomes one of Ottla, and again one of Kafka.
+//! session's file. Then a broker of Kafka 3.9 becomes one of Ottla, and again one of Kafka: here, and on
+//! a server that wants a login by SASL.
+
+mod sasl;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,6 +34,9 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is waited for comes within this time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a broker that is up has in the tree.
+const BROKER: [&str; 2] = ["/brokers/ids/1", "/controller"];
+
 const KAFKA_HEAP_MIB: u32 = 384;
 
 /// Returns how many checks failed.
@@ -41,7 +47,10 @@ pub(crate) fn run(target: &Target, tools: &Tools) -> Outcome<usize> {
     let binary = fs::canonicalize(binary)?;
     let mut ensemble = Ensemble::start(tools, SERVERS)?;
     let mut failures = accidents(&binary, tools, &mut ensemble)?;
-    failures += moves(&binary, tools, &ensemble)?;
+    let place = Place::new(&binary, tools, format!("{}/moved", ensemble.connect_string()))?;
+    failures += moves(&place, |_, _| Ok(()))?;
+    drop(ensemble);
+    failures += sasl::run(&binary, tools)?;
     Ok(failures)
 }
 
@@ -50,7 +59,7 @@ fn accidents(binary: &Path, tools: &Tools, ensemble: &mut Ensemble) -> Outcome<u
     let mut broker = Node::of(|address, home| ottla(binary, &connect, address, home))?;
     broker.start()?;
     let bootstrap = broker.bootstrap.clone();
-    let look = Look(connect.clone());
+    let look = Look::at(&connect)?;
     let first = look.registered(0)?;
 
     let running = Broker::start(&Target::Running(bootstrap.clone()), tools)?;
@@ -117,25 +126,56 @@ fn refusal(binary: &Path, connect: &str, bootstrap: &str) -> Outcome<usize> {
     Ok(1)
 }
 
+/// Where a cluster lives, and who may work there.
+struct Place<'a> {
+    binary: &'a Path,
+    tools: &'a Tools,
+    /// `zookeeper.connect`.
+    connect: String,
+    /// What else stands in the configuration of both brokers.
+    keys: String,
+    /// With what Kafka logs in.
+    jaas: Option<PathBuf>,
+    look: Look,
+}
+
+impl<'a> Place<'a> {
+    fn new(binary: &'a Path, tools: &'a Tools, connect: String) -> Outcome<Self> {
+        let look = Look::at(&connect)?;
+        Ok(Self { binary, tools, connect, keys: String::new(), jaas: None, look })
+    }
+
+    fn kafka(&self, config: &Path) -> Command {
+        let mut command = self.tools.java(KAFKA[0], KAFKA_HEAP_MIB, "kafka.Kafka");
+        command.arg(config);
+        if let Some(jaas) = &self.jaas {
+            let option = format!("-Djava.security.auth.login.config={}", jaas.display());
+            command.env("JAVA_TOOL_OPTIONS", option);
+        }
+        command
+    }
+
+    /// Writes one file for both.
+    fn properties(&self, address: &str, home: &Path) -> Outcome<PathBuf> {
+        properties(&self.connect, &self.keys, address, home)
+    }
+}
+
 /// A broker of Kafka is replaced by one of Ottla on the same ensemble and directory, and that by one
-/// of Kafka.
-fn moves(binary: &Path, tools: &Tools, ensemble: &Ensemble) -> Outcome<usize> {
-    let connect = format!("{}/moved", ensemble.connect_string());
+/// of Kafka. `during` happens in each of the three turns.
+fn moves(place: &Place<'_>, mut during: impl FnMut(usize, &str) -> Outcome<()>) -> Outcome<usize> {
+    let Place { binary, tools, look, .. } = place;
     let mut failures = 0;
-    let mut broker = Node::of(|address, home| {
-        let config = properties(&connect, address, home)?;
-        Ok(kafka(tools, &config))
-    })?;
+    let mut broker = Node::of(|address, home| Ok(place.kafka(&place.properties(address, home)?)))?;
     let config = broker.home().join("server.properties");
     let bootstrap = broker.bootstrap.clone();
     let mut acknowledged = BTreeSet::new();
-    let look = Look(connect.clone());
     let mut epoch = 0;
     for (turn, who) in ["Kafka", "Ottla", "Kafka"].into_iter().enumerate() {
         if turn > 0 {
             broker.replace(match who {
                 "Ottla" => ottla_with(binary, &config),
-                _ => kafka(tools, &config),
+                _ => place.kafka(&config),
             });
         }
         broker.start()?;
@@ -156,6 +196,7 @@ fn moves(binary: &Path, tools: &Tools, ensemble: &Ensemble) -> Outcome<usize> {
         let next = acknowledged.last().map_or(0, |last| last + 1);
         let mut writer = Writer::start(tools, &bootstrap, next)?;
         writer.await_more()?;
+        during(turn, &bootstrap)?;
         acknowledged.extend(writer.stop()?);
         broker.stop(End::Clean)?;
         look.gone()?;
@@ -193,7 +234,7 @@ fn topics(binary: &Path, bootstrap: &str) -> Outcome<String> {
 }
 
 fn ottla(binary: &Path, connect: &str, address: &str, home: &Path) -> Outcome<Command> {
-    Ok(ottla_with(binary, &properties(connect, address, home)?))
+    Ok(ottla_with(binary, &properties(connect, "", address, home)?))
 }
 
 fn ottla_with(binary: &Path, config: &Path) -> Command {
@@ -202,14 +243,7 @@ fn ottla_with(binary: &Path, config: &Path) -> Command {
     command
 }
 
-fn kafka(tools: &Tools, config: &Path) -> Command {
-    let mut command = tools.java(KAFKA[0], KAFKA_HEAP_MIB, "kafka.Kafka");
-    command.arg(config);
-    command
-}
-
-/// One file for both.
-fn properties(connect: &str, address: &str, home: &Path) -> Outcome<PathBuf> {
+fn properties(connect: &str, keys: &str, address: &str, home: &Path) -> Outcome<PathBuf> {
     let path = home.join("server.properties");
     let text = format!(
         "broker.id=1
@@ -220,7 +254,7 @@ listeners=PLAINTEXT://{address}
 log.dirs={}
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=3
-",
+{keys}",
         SESSION_TIMEOUT.as_millis(),
         home.join("data").display()
     );
@@ -229,13 +263,17 @@ offsets.topic.num.partitions=3
 }
 
 /// A look at the cluster's tree, each with a session of its own.
-struct Look(String);
+struct Look(ZooKeeperOptions);
 
 impl Look {
+    fn at(connect: &str) -> Outcome<Self> {
+        Ok(Self(ZooKeeperOptions::new(connect.parse()?)))
+    }
+
     /// Waits until the broker is registered with a later epoch than `before`, and is the controller,
     /// and gives the epoch.
     fn registered(&self, before: i64) -> Outcome<i64> {
-        self.until("the broker to be registered", |registration, controller| {
+        self.until("the broker to be registered", BROKER, |[registration, controller]| {
             let (registration, controller) = (registration?.stat, controller?.stat);
             let is_later = registration.czxid > before;
             let is_controller = controller.ephemeral_owner == registration.ephemeral_owner;
@@ -245,26 +283,32 @@ impl Look {
 
     /// Waits until the broker is registered no more.
     fn gone(&self) -> Outcome<()> {
-        self.until("the broker to be gone", |registration, _| registration.is_none().then_some(()))
+        self.until("the broker to be gone", BROKER, |[registration, _]| {
+            registration.is_none().then_some(())
+        })
     }
 
-    fn until<T>(
+    /// Waits until a topic has its first partition.
+    fn led(&self, topic: &str) -> Outcome<()> {
+        let state = format!("/brokers/topics/{topic}/partitions/0/state");
+        self.until("a topic's partition", [&state], |[state]| state.map(drop))
+    }
+
+    fn until<const N: usize, T>(
         &self,
         what: &str,
-        look: impl Fn(Option<&Znode>, Option<&Znode>) -> Option<T>,
+        paths: [&str; N],
+        look: impl Fn([Option<&Znode>; N]) -> Option<T>,
     ) -> Outcome<T> {
-        let options = ZooKeeperOptions::new(self.0.parse()?);
+        let options = self.0.clone();
         task::block_on(async {
             let tree: Arc<dyn Tree> =
                 Arc::new(ZooKeeper::connect(&World::system(), options).await?);
             let began = Instant::now();
             let found = loop {
-                let nodes = tree
-                    .get_all(vec!["/brokers/ids/1".to_owned(), "/controller".to_owned()])
-                    .await?;
-                if let [registration, controller] = &nodes[..]
-                    && let Some(found) = look(registration.as_ref(), controller.as_ref())
-                {
+                let nodes = tree.get_all(paths.map(str::to_owned).to_vec()).await?;
+                let nodes = std::array::from_fn(|at| nodes.get(at).and_then(Option::as_ref));
+                if let Some(found) = look(nodes) {
                     break found;
                 }
                 if began.elapsed() > PATIENCE {

@@ -255,9 +255,9 @@ pub(crate) const SUITES: &[Suite] = &[
     },
     Suite {
         name: "ensemble",
-        shows: "a broker on three servers of ZooKeeper, which are killed, as it is; one of Kafka becomes it",
+        shows: "a broker on servers of ZooKeeper, with a login too; both are killed, and one of Kafka becomes it",
         needs: Needs::ForeignClients,
-        share_s: 90,
+        share_s: 100,
         program: Program::Conformance,
         args: &["ensemble"],
         full_env: &[],
