@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::config::{Address, BrokerConfig, CoordinationConfig, KeeperConfig, ZooKeeperConfig};
 use crate::node::StartError;
+use crate::tls::zookeeper_client;
 
 /// The keeper's directory in the first log directory. Kafka passes over directories of this topic,
 /// and its own KRaft log would have the number 0.
@@ -107,7 +108,8 @@ async fn connect_zookeeper(
     world: &World,
     keys: &ZooKeeperConfig,
     directory: &LogDirectory,
-) -> Result<Arc<dyn Tree>, TreeError> {
+) -> Result<Arc<dyn Tree>, StartError> {
+    let tls = keys.tls.as_ref().map(|tls| zookeeper_client(tls, world)).transpose()?;
     let login = keys.digest_login.iter().map(|login| ("digest".to_owned(), login.clone()));
     let options = ZooKeeperOptions {
         session_timeout: keys.session_timeout,
@@ -116,6 +118,7 @@ async fn connect_zookeeper(
         set_acl: keys.set_acl,
         auths: login.collect(),
         sasl: keys.sasl_login.clone(),
+        tls,
         session_file: Some(directory.path().join(ZOOKEEPER_SESSION_FILE)),
         ..ZooKeeperOptions::new(keys.connect.clone())
     };

@@ -24,9 +24,11 @@ mod moving;
 mod network;
 mod node;
 mod producer_ids;
+mod tls;
 mod topics;
 
 pub use adoption::AdoptionError;
 pub use coordination::KEEPER_DIR;
 pub use membership::ClaimError;
 pub use node::{Listening, Node, StartError};
+pub use tls::{TlsError, zookeeper_client};

@@ -42,6 +42,7 @@ use crate::membership::{ClaimError, Member, Unclaimed, claim};
 use crate::moving;
 use crate::network::{Acceptor, Admission, ConnectionSettings, FrameBudget};
 use crate::producer_ids::ProducerIds;
+use crate::tls::TlsError;
 use crate::topics::OFFSETS_TOPIC;
 
 /// How often it is looked whether a log directory is left.
@@ -84,6 +85,8 @@ pub enum StartError {
     Adoption(AdoptionError),
     /// The keeper's directory cannot be used.
     Keeper(OpenError),
+    /// A key store or trust store cannot be used.
+    Tls(TlsError),
     /// The tree of znodes did not answer.
     Tree(TreeError),
     /// Another process has the broker's id.
@@ -122,6 +125,7 @@ impl fmt::Display for StartError {
             ),
             Self::Adoption(error) => error.fmt(f),
             Self::Keeper(error) => error.fmt(f),
+            Self::Tls(error) => error.fmt(f),
             Self::Tree(error) => write!(f, "metadata: {error}"),
             Self::Claim(error) => error.fmt(f),
             Self::Register(error) => error.fmt(f),
@@ -156,6 +160,12 @@ impl From<AdoptionError> for StartError {
             AdoptionError::Directory(error) => Self::Directory(error),
             error => Self::Adoption(error),
         }
+    }
+}
+
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
     }
 }
 

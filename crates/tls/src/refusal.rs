@@ -116,7 +116,7 @@ fn certificate(reason: &CertificateError, error: &Error) -> Refusal {
             Refusal::OutOfTime { is_over: false, days: days(time, not_before) }
         }
         CertificateError::NotValidForNameContext { presented, .. } => {
-            Refusal::OtherHost { presented: presented.clone() }
+            Refusal::OtherHost { presented: presented.iter().map(|name| bare(name)).collect() }
         }
         reason => match webpki_error(error) {
             Some(webpki::Error::UnsupportedCertVersion) => Refusal::Certificate(
@@ -131,6 +131,12 @@ fn certificate(reason: &CertificateError, error: &Error) -> Refusal {
             _ => Refusal::Certificate(reason.to_string()),
         },
     }
+}
+
+/// A name out of what webpki writes: `DnsName("a")`, `IpAddress(b)`.
+fn bare(name: &str) -> String {
+    let inner = name.split_once('(').map_or(name, |(_, inner)| inner);
+    inner.trim_end_matches(')').trim_matches('"').to_owned()
 }
 
 fn alerted(alert: AlertDescription) -> Refusal {

@@ -10,6 +10,7 @@ use ottla_keeper::wire::jute::{Reader, Write, frame};
 use ottla_keeper::wire::number::{code, xid};
 use ottla_runtime::Network;
 use ottla_runtime::net::{Stream, read_exact, write_all};
+use ottla_tls::Client;
 
 use super::packet::auth;
 use crate::tree::{SessionId, Zxid};
@@ -56,6 +57,8 @@ pub(super) enum LinkError {
     Expired,
     /// The ensemble does not believe whom we claim to be, or we do not believe it.
     AuthFailed(Cow<'static, str>),
+    /// No server and we come to terms on TLS, and waiting changes nothing.
+    Tls(String),
     /// The server cannot be reached, or does not speak as it should.
     Io(io::Error),
 }
@@ -96,14 +99,18 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects with a server, shows a session or begins one, and says who we are.
+    /// Connects with a server, by TLS if there is a client of it, shows a session or begins one, and says who we are.
     pub(super) async fn open(
         network: &dyn Network,
+        tls: Option<&Client>,
         (host, port): &(String, u16),
         shown: Shown,
         auths: &[(String, Vec<u8>)],
     ) -> Result<(Self, Granted), LinkError> {
-        let stream = network.connect(host, *port).await?;
+        let mut stream = network.connect(host, *port).await?;
+        if let Some(tls) = tls {
+            stream = Box::new(tls.connect(stream, host).await?);
+        }
         let mut out = Vec::new();
         frame(&mut out, |out| {
             out.i32(0);

@@ -13,6 +13,7 @@ mod packet;
 mod sasl;
 mod servers;
 mod session;
+mod tls;
 mod watches;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use ottla_keeper::Password;
 use ottla_keeper::machine::{Acl, is_valid_path};
 use ottla_runtime::{Spawner, World, time};
+use ottla_tls::Client;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -72,6 +74,8 @@ pub struct ZooKeeperOptions {
     pub auths: Vec<(String, Vec<u8>)>,
     /// Whom each connection shows to be by SASL, beside those.
     pub sasl: Option<SaslLogin>,
+    /// Who connects by TLS, if connections are to be encrypted.
+    pub tls: Option<Client>,
     /// Where the session is kept, so that the next start can end it if this process does not.
     pub session_file: Option<PathBuf>,
 }
@@ -88,6 +92,7 @@ impl ZooKeeperOptions {
             set_acl: false,
             auths: Vec::new(),
             sasl: None,
+            tls: None,
             session_file: None,
         }
     }
@@ -126,7 +131,8 @@ impl ZooKeeper {
     pub async fn connect(world: &World, options: ZooKeeperOptions) -> Result<Self, TreeError> {
         let ConnectString { servers, chroot } = options.connect.clone();
         let dialect = Dialect { chroot: chroot.into(), is_secure: options.set_acl };
-        let servers = Servers::new(world, servers, options.auths.clone(), options.sasl.clone());
+        let (auths, sasl) = (options.auths.clone(), options.sasl.clone());
+        let servers = Servers::new(world, servers, auths, sasl, options.tls.clone());
         let in_flight_max = options.in_flight_max.max(1);
         let (world, last_zxid) = (world.clone(), AtomicI64::new(0));
         let shared = Arc::new(Shared { world, servers, dialect, in_flight_max, last_zxid });
@@ -266,6 +272,7 @@ impl ZooKeeper {
     fn link_error(&self, error: LinkError) -> TreeError {
         match error {
             LinkError::Io(error) => self.unreachable(&error.to_string()),
+            LinkError::Tls(reason) => self.unreachable(&reason),
             LinkError::AuthFailed(reason) => self.unreachable(&reason),
             LinkError::Expired => self.unreachable("it grants no session"),
         }

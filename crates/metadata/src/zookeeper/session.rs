@@ -330,6 +330,14 @@ impl Session {
                     }
                     refused = Some(reason);
                 }
+                // A certificate may be replaced while the session's time runs.
+                Err(LinkError::Tls(reason)) => {
+                    let reason = reason.into();
+                    if refused.as_ref() != Some(&reason) {
+                        warn!(%reason, "ZooKeeper and this broker do not come to terms on TLS");
+                    }
+                    refused = Some(reason);
+                }
                 // The session's time runs, as far as it has not run out: someone may answer yet.
                 Err(LinkError::Io(_)) => {}
             }

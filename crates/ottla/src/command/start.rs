@@ -103,12 +103,13 @@ fn signal_failure(error: io::Error) -> Failure {
 }
 
 fn start_failure(error: StartError) -> Failure {
-    let in_use = match &error {
-        StartError::Directory(DirectoryError::InUse { .. }) => true,
-        StartError::Bind { error, .. } => error.kind() == io::ErrorKind::AddrInUse,
-        _ => false,
+    let exit = match &error {
+        StartError::Directory(DirectoryError::InUse { .. }) => Exit::InUse,
+        StartError::Bind { error, .. } if error.kind() == io::ErrorKind::AddrInUse => Exit::InUse,
+        StartError::Tls(_) => Exit::Configuration,
+        _ => Exit::Failed,
     };
-    Failure::new(if in_use { Exit::InUse } else { Exit::Failed }, error)
+    Failure::new(exit, error)
 }
 
 #[cfg(test)]

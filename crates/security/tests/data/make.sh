@@ -25,7 +25,7 @@ tool -importcert -noprompt -alias ca -keystore trust.jks -file trust.pem -storet
 
 # Servers: one whose certificate has alternative names, one that has a common name alone.
 key server.p12 server "CN=server"
-signed server.p12 server -ext san=dns:zk1.example.org,ip:10.0.0.1
+signed server.p12 server -ext san=dns:zk1.example.org,ip:10.0.0.1,ip:127.0.0.1
 key old-server.p12 server "CN=zk1.example.org,O=Ottla"
 signed old-server.p12 server
 

@@ -4,7 +4,7 @@ use ottla_config::{ConfigError, Settings, Warning};
 use ottla_record::BrokerId;
 
 use super::keeper::KeeperConfig;
-use super::keys::{KeeperKeys, ZooKeeperKeys};
+use super::keys::{KeeperKeys, ZooKeeperKeys, ZooKeeperTlsKeys};
 use super::zookeeper::ZooKeeperConfig;
 
 /// Where the tree of znodes is.
@@ -25,7 +25,8 @@ impl CoordinationConfig {
         let before = errors.len();
         let keeper = super::take(KeeperKeys::read(settings), errors);
         let zookeeper = super::take(ZooKeeperKeys::read(settings), errors);
-        let (keeper, zookeeper) = (keeper?, zookeeper?);
+        let tls = super::take(ZooKeeperTlsKeys::read(settings), errors);
+        let (keeper, zookeeper, tls) = (keeper?, zookeeper?, tls?);
         let Some(connect) = &zookeeper.zookeeper_connect else {
             return KeeperConfig::read(&keeper, id, settings, errors).map(Self::Keeper);
         };
@@ -40,7 +41,7 @@ impl CoordinationConfig {
                 ),
             });
         }
-        let config = ZooKeeperConfig::read(connect, &zookeeper, settings, errors);
+        let config = ZooKeeperConfig::read(connect, &zookeeper, &tls, settings, errors);
         config.filter(|_| errors.len() == before).map(|config| Self::ZooKeeper(Box::new(config)))
     }
 
@@ -49,7 +50,8 @@ impl CoordinationConfig {
         if let Self::ZooKeeper(_) = self {
             return;
         }
-        for key in ZooKeeperKeys::KEYS.iter().filter(|key| settings.get(key.name).is_some()) {
+        let keys = ZooKeeperKeys::KEYS.iter().chain(ZooKeeperTlsKeys::KEYS);
+        for key in keys.filter(|key| settings.get(key.name).is_some()) {
             warnings.push(Warning::NoEffect {
                 key: key.name.to_owned(),
                 note: "without zookeeper.connect, metadata is kept in the built-in keeper"

@@ -74,8 +74,8 @@ keys! {
         /// How many requests to the ensemble are under way unanswered.
         zookeeper_max_in_flight_requests: i32 = Key::broker("zookeeper.max.in.flight.requests")
             .default("10").check(Check::AtLeast(1));
-        /// Whether created nodes may be changed by this broker's login alone, and read by everyone
-        /// unless they hold secrets.
+        /// Whether created nodes may be changed by this broker's login or certificate alone, and read
+        /// by everyone unless they hold secrets.
         zookeeper_set_acl: bool = Key::broker("zookeeper.set.acl").default("false");
         /// Ottla's own: whom each connection shows to be, by ZooKeeper's scheme `digest`:
         /// `user:password`.
@@ -87,6 +87,55 @@ keys! {
         /// `zookeeper.set.acl` the servers need
         /// `authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider`.
         zookeeper_sasl_jaas_config: Option<Password> = Key::broker("zookeeper.sasl.jaas.config");
+    }
+}
+
+keys! {
+    /// Encrypted connections with an external ZooKeeper, as given.
+    pub struct ZooKeeperTlsKeys {
+        /// Whether connections with the ensemble are encrypted. `zookeeper.connect` then names the
+        /// servers' `secureClientPort`.
+        zookeeper_ssl_client_enable: bool = Key::broker("zookeeper.ssl.client.enable")
+            .default("false");
+        /// The file with the private key and the certificates that are shown to the servers. Unset:
+        /// none are, which servers refuse unless their `ssl.clientAuth` says otherwise.
+        zookeeper_ssl_keystore_location: Option<String> =
+            Key::broker("zookeeper.ssl.keystore.location");
+        /// The password of that file, and of the private key in it.
+        zookeeper_ssl_keystore_password: Option<Password> =
+            Key::broker("zookeeper.ssl.keystore.password");
+        /// What that file is: JKS, PKCS12 or PEM. Unset: what it looks like. JKS and PKCS12 are told
+        /// apart by what the file holds, whichever of them is set, as in Java.
+        zookeeper_ssl_keystore_type: Option<String> = Key::broker("zookeeper.ssl.keystore.type");
+        /// The file with the certificates that are trusted. It must be set where connections are
+        /// encrypted (Kafka: else those that Java trusts).
+        zookeeper_ssl_truststore_location: Option<String> =
+            Key::broker("zookeeper.ssl.truststore.location");
+        /// The password of that file.
+        zookeeper_ssl_truststore_password: Option<Password> =
+            Key::broker("zookeeper.ssl.truststore.password");
+        /// What that file is, as of the other one.
+        zookeeper_ssl_truststore_type: Option<String> =
+            Key::broker("zookeeper.ssl.truststore.type");
+        /// The version of TLS that is spoken, where `zookeeper.ssl.enabled.protocols` is unset:
+        /// TLSv1.2 or TLSv1.3.
+        zookeeper_ssl_protocol: String = Key::broker("zookeeper.ssl.protocol").default("TLSv1.2");
+        /// The versions of TLS that may be spoken, separated by commas. Those before TLSv1.2 are
+        /// passed over.
+        zookeeper_ssl_enabled_protocols: Option<Vec<String>> =
+            Key::broker("zookeeper.ssl.enabled.protocols");
+        /// The cipher suites that are offered, by Java's names. Those that are not safe, or not known,
+        /// are passed over. Unset: all others.
+        zookeeper_ssl_cipher_suites: Option<Vec<String>> =
+            Key::broker("zookeeper.ssl.cipher.suites");
+        /// HTTPS: a server's certificate must name the host that `zookeeper.connect` names. Empty:
+        /// names are not compared, certificates are verified all the same.
+        zookeeper_ssl_endpoint_identification_algorithm: String =
+            Key::broker("zookeeper.ssl.endpoint.identification.algorithm").default("HTTPS");
+        /// Whether lists of revoked certificates are looked up. Only `false` is served.
+        zookeeper_ssl_crl_enable: bool = Key::broker("zookeeper.ssl.crl.enable").default("false");
+        /// Whether issuers are asked if a certificate was revoked. Only `false` is served.
+        zookeeper_ssl_ocsp_enable: bool = Key::broker("zookeeper.ssl.ocsp.enable").default("false");
     }
 }
 

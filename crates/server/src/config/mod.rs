@@ -10,6 +10,7 @@ mod keys;
 mod listeners;
 mod unserved;
 mod zookeeper;
+mod zookeeper_tls;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,10 +27,11 @@ pub use coordination::CoordinationConfig;
 pub use keeper::KeeperConfig;
 pub use keys::{
     CleanerConfig, GroupConfig, KeeperKeys, NetworkConfig, NodeKeys, StorageConfig, TopicsConfig,
-    ZooKeeperKeys,
+    ZooKeeperKeys, ZooKeeperTlsKeys,
 };
 pub use listeners::{Address, Listener, Listeners, SecurityProtocol};
 pub use zookeeper::ZooKeeperConfig;
+pub use zookeeper_tls::{StoreConfig, ZooKeeperTls};
 
 /// The id of a broker that was given none.
 const DEFAULT_ID: i32 = 1;
@@ -177,6 +179,7 @@ pub fn broker_keys() -> Vec<Key> {
         NodeKeys::KEYS,
         KeeperKeys::KEYS,
         ZooKeeperKeys::KEYS,
+        ZooKeeperTlsKeys::KEYS,
         NetworkConfig::KEYS,
         StorageConfig::KEYS,
         CleanerConfig::KEYS,

@@ -1,5 +1,8 @@
 use std::time::Duration;
 
+use ottla_security::StoreType;
+use ottla_tls::Protocol;
+
 use super::*;
 
 fn load(text: &str) -> Result<(BrokerConfig, Vec<Warning>), Vec<ConfigError>> {
@@ -187,7 +190,6 @@ fn an_ensemble_has_its_keys_and_excludes_the_keeper() {
         ("zookeeper.connect=a\nzookeeper.sasl.jaas.config=secret", "`required` has to follow"),
         ("zookeeper.connect=a\nzookeeper.digest.login=secret", "not of the form user:password"),
         ("zookeeper.connect=a\nzookeeper.max.in.flight.requests=0", "at least 1"),
-        ("zookeeper.connect=a\nzookeeper.ssl.client.enable=true", "not encrypted so far"),
         (
             "zookeeper.connect=a\nkeeper.listener=127.0.0.1:2181",
             "zookeeper.connect (server.properties:1) and keeper.listener (server.properties:2) are \
@@ -203,6 +205,67 @@ fn an_ensemble_has_its_keys_and_excludes_the_keeper() {
         "zookeeper.session.timeout.ms has no effect: without zookeeper.connect, metadata is kept in \
          the built-in keeper (server.properties:1)\n"
     );
+}
+
+/// What Kafka's own documents set, and no more.
+const ENCRYPTED: &str = "zookeeper.connect=a\nzookeeper.ssl.client.enable=true\n\
+    zookeeper.clientCnxnSocket=org.apache.zookeeper.ClientCnxnSocketNetty\n\
+    zookeeper.ssl.truststore.location=/t.jks\nzookeeper.ssl.truststore.password=secret\n";
+
+#[test]
+fn connections_with_an_ensemble_are_encrypted() {
+    assert!(zookeeper(&good("zookeeper.connect=a")).tls.is_none());
+    assert_eq!(warnings(ENCRYPTED), "");
+    let config = good(ENCRYPTED);
+    let tls = zookeeper(&config).tls.as_ref().unwrap();
+    assert_eq!((tls.trust_store.location.to_str(), tls.trust_store.kind), (Some("/t.jks"), None));
+    assert!(tls.key_store.is_none() && tls.cipher_suites.is_none() && tls.checks_host);
+    assert_eq!(tls.protocols, [Protocol::Tls12]);
+    assert!(!format!("{config:?}").contains("secret"));
+    let text = format!(
+        "{ENCRYPTED}zookeeper.ssl.keystore.location=/k.pem\nzookeeper.ssl.keystore.type=PEM\n\
+         zookeeper.ssl.truststore.type=jks\nzookeeper.ssl.enabled.protocols=TLSv1.3,TLSv1.2,TLSv1.1\n\
+         zookeeper.ssl.cipher.suites=TLS_AES_128_GCM_SHA256\nzookeeper.ssl.protocol=TLSv1.3\n\
+         zookeeper.ssl.endpoint.identification.algorithm=\nzookeeper.set.acl=true\n\
+         zookeeper.ssl.ocsp.enable=false"
+    );
+    assert_eq!(warnings(&text), "");
+    let config = good(&text);
+    let tls = zookeeper(&config).tls.as_ref().unwrap();
+    let key_store = tls.key_store.as_ref().unwrap();
+    assert_eq!(
+        (key_store.kind, tls.trust_store.kind),
+        (Some(StoreType::Pem), Some(StoreType::Java))
+    );
+    assert!(key_store.password.is_none() && !tls.checks_host);
+    assert_eq!(tls.protocols, [Protocol::Tls13, Protocol::Tls12]);
+    assert_eq!(tls.cipher_suites.as_deref(), Some(&["TLS_AES_128_GCM_SHA256".to_owned()][..]));
+}
+
+#[test]
+fn what_encryption_cannot_do_is_refused() {
+    for (more, reason) in [
+        ("zookeeper.ssl.truststore.location=", "set zookeeper.ssl.truststore.location too"),
+        ("zookeeper.ssl.crl.enable=true", "was revoked is not looked up"),
+        ("zookeeper.ssl.ocsp.enable=true", "was revoked is not looked up"),
+        ("zookeeper.ssl.truststore.type=BCFKS", "one of JKS, PKCS12, PEM"),
+        ("zookeeper.ssl.protocol=TLSv1.1", "Must be TLSv1.2 or TLSv1.3"),
+        ("zookeeper.ssl.enabled.protocols=TLSv1.2,TLS", "Must be TLSv1.2 or TLSv1.3"),
+        ("zookeeper.ssl.endpoint.identification.algorithm=HTTP", "Must be HTTPS, or nothing"),
+        (
+            "zookeeper.set.acl=true",
+            "or zookeeper.ssl.client.enable and zookeeper.ssl.keystore.location",
+        ),
+    ] {
+        let told = errors(&format!("{ENCRYPTED}{more}"));
+        assert!(told.contains(reason), "{more}: {told}");
+        // Where nothing is to be encrypted, only what would be of use elsewhere counts.
+        if !more.contains("acl") {
+            assert_eq!(warnings(&format!("zookeeper.connect=a\n{more}")), "", "{more}");
+        }
+    }
+    let other = "zookeeper.connect=a\nzookeeper.clientCnxnSocket=a.B";
+    assert!(warnings(other).contains("zookeeper.ssl.client.enable alone decides"));
 }
 
 #[test]

@@ -20,10 +20,9 @@ const CLASSIC: &str = "only the classic group protocol is served so far";
 const UNSERVED: &[Unserved] = &[
     // Coordination
     Unserved::judged(
-        "zookeeper.ssl.client.enable",
-        unless_true,
-        "connections with ZooKeeper are not encrypted so far: use a port of the ensemble that takes \
-         plain ones, or keep this broker out of that cluster",
+        "zookeeper.clientCnxnSocket",
+        unless_netty,
+        "there is no JVM to load a class into: zookeeper.ssl.client.enable alone decides",
     ),
     Unserved::judged(
         "zookeeper.metadata.migration.enable",
@@ -151,6 +150,14 @@ fn one_voter(voters: &str) -> Verdict {
     match voters.contains(',') {
         true => Verdict::Refused,
         false => Verdict::NoEffect,
+    }
+}
+
+/// Kafka has to be told of the one class with which ZooKeeper's client can encrypt.
+fn unless_netty(class: &str) -> Verdict {
+    match class.trim() {
+        "org.apache.zookeeper.ClientCnxnSocketNetty" => Verdict::Fine,
+        _ => Verdict::NoEffect,
     }
 }
 

@@ -6,7 +6,8 @@ use ottla_config::{ConfigError, Settings};
 use ottla_metadata::{ConnectString, SaslLogin};
 
 use super::jaas;
-use super::keys::ZooKeeperKeys;
+use super::keys::{ZooKeeperKeys, ZooKeeperTlsKeys};
+use super::zookeeper_tls::ZooKeeperTls;
 
 /// The ensemble that keeps the cluster's metadata.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct ZooKeeperConfig {
     pub digest_login: Option<Vec<u8>>,
     /// `zookeeper.sasl.jaas.config`.
     pub sasl_login: Option<SaslLogin>,
+    /// How connections are encrypted, if they are.
+    pub tls: Option<ZooKeeperTls>,
 }
 
 impl ZooKeeperConfig {
@@ -32,10 +35,14 @@ impl ZooKeeperConfig {
     pub(super) fn read(
         connect: &str,
         keys: &ZooKeeperKeys,
+        tls: &ZooKeeperTlsKeys,
         settings: &Settings,
         errors: &mut Vec<ConfigError>,
     ) -> Option<Self> {
         let before = errors.len();
+        let shows_certificate = tls.zookeeper_ssl_client_enable
+            && tls.zookeeper_ssl_keystore_location.as_ref().is_some_and(|path| !path.is_empty());
+        let tls = ZooKeeperTls::read(tls, settings, errors);
         let mut bad = |key: &str, value: &str, reason: String| {
             let (key, value, origin) = (key.to_owned(), value.to_owned(), settings.origin(key));
             errors.push(ConfigError::BadValue { key, value, reason, origin });
@@ -53,9 +60,11 @@ impl ZooKeeperConfig {
         let sasl_login = sasl_login
             .map_err(|reason| bad("zookeeper.sasl.jaas.config", "[hidden]", reason))
             .unwrap_or_default();
-        if keys.zookeeper_set_acl && login.is_none() && sasl.is_none() {
+        let is_known = login.is_some() || sasl.is_some() || shows_certificate;
+        if keys.zookeeper_set_acl && !is_known {
             let reason = "nodes can belong to this broker only if the ensemble knows who it is: \
-                          set zookeeper.sasl.jaas.config or zookeeper.digest.login too"
+                          set zookeeper.sasl.jaas.config or zookeeper.digest.login too, or \
+                          zookeeper.ssl.client.enable and zookeeper.ssl.keystore.location"
                 .to_owned();
             bad("zookeeper.set.acl", "true", reason);
         }
@@ -71,6 +80,7 @@ impl ZooKeeperConfig {
             set_acl: keys.zookeeper_set_acl,
             digest_login: login.map(|login| login.as_bytes().to_vec()),
             sasl_login,
+            tls,
         })
     }
 }

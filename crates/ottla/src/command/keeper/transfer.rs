@@ -1,14 +1,19 @@
 //! `ottla keeper import` and `ottla keeper export`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use ottla_config::Sources;
 use ottla_keeper::machine::Copied;
 use ottla_keeper::shell::{is_new_directory, make_directory, read_directory};
 use ottla_keeper::{Limits, Tree};
 use ottla_metadata::copy::{CopyError, Made, Settled, Whole, read, write};
 use ottla_metadata::{ConnectString, SaslLogin, Tree as _, ZooKeeper, ZooKeeperOptions};
 use ottla_runtime::World;
+use ottla_server::config::ZooKeeperTls;
+use ottla_server::zookeeper_client;
+use ottla_tls::Client;
 
 use super::restore;
 use crate::exit::{Exit, Failure, Outcome};
@@ -31,6 +36,8 @@ pub(super) struct Import {
     /// Whom to show to the servers, as in digest:user:password or sasl:user:password; may be given again
     #[arg(long, value_name = "SCHEME:PROOF", value_parser = auth)]
     auth: Vec<Auth>,
+    #[command(flatten)]
+    encryption: Encryption,
 }
 
 /// Nobody may write meanwhile: no Kafka may be at work on the tree. The versions of nodes and the
@@ -56,6 +63,37 @@ pub(super) struct Export {
     /// How often to write only to make versions and numbers what they were
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     max_writes: u64,
+    #[command(flatten)]
+    encryption: Encryption,
+}
+
+#[derive(Args, Debug)]
+struct Encryption {
+    /// A file with Kafka's keys zookeeper.ssl.*, by which connections with ZooKeeper are encrypted; in
+    /// an export those of --to. Other keys in it are passed over
+    #[arg(long, value_name = "FILE")]
+    zk_tls_config_file: Option<PathBuf>,
+}
+
+impl Encryption {
+    fn client(&self, world: &World) -> Result<Option<Client>, Failure> {
+        let Some(path) = &self.zk_tls_config_file else { return Ok(None) };
+        let path = path.display().to_string();
+        let wrong = |reason: String| Failure::new(Exit::Configuration, reason);
+        let text = fs::read_to_string(&path)
+            .map_err(|error| wrong(format!("cannot read {path}: {error}")))?;
+        let settings = Sources::new().properties(&path, &text).merge([]);
+        let config = ZooKeeperTls::load(&settings).map_err(|errors| {
+            let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            wrong(lines.join("\nottla: "))
+        })?;
+        let Some(config) = config else {
+            return Err(wrong(format!(
+                "{path} does not set zookeeper.ssl.client.enable=true: nothing would be encrypted"
+            )));
+        };
+        zookeeper_client(&config, world).map(Some).map_err(|error| wrong(error.to_string()))
+    }
 }
 
 /// Whom to show to servers.
@@ -70,7 +108,8 @@ impl Import {
         let world = World::system();
         let dir = &self.data_dir;
         is_new_directory(&*world.disk, dir).map_err(restore::failure)?;
-        let whole = fetch(&world, &self.from, &self.auth).await?;
+        let tls = self.encryption.client(&world)?;
+        let whole = fetch(&world, &self.from, &self.auth, tls).await?;
         let quotas = whole.quotas.clone();
         let Settled { nodes, last_zxid, ephemerals } = whole.settled().map_err(failure)?;
         let count = nodes.len();
@@ -93,17 +132,18 @@ impl Import {
 impl Export {
     pub(super) async fn run(self) -> Outcome {
         let world = World::system();
+        let tls = self.encryption.client(&world)?;
         let whole = match (&self.from, &self.data_dir) {
             (Some(from), _) => {
                 let is_for_both = |auth: &&Auth| !matches!(auth, Auth::Sasl(_));
                 let auth: Vec<_> = self.auth.iter().filter(is_for_both).cloned().collect();
-                fetch(&world, from, &auth).await?
+                fetch(&world, from, &auth, None).await?
             }
             (None, Some(dir)) => stopped(&world, dir)?,
             (None, None) => return Err(Failure::usage("say --from or --data-dir")),
         };
         let Settled { nodes, ephemerals, .. } = whole.settled().map_err(failure)?;
-        let to = connect(&world, &self.to, &self.auth).await?;
+        let to = connect(&world, &self.to, &self.auth, tls).await?;
         let made = write(&to, &self.to.chroot, &nodes, self.max_writes).await;
         end(&to).await;
         let Made { nodes, extra } = made.map_err(failure)?;
@@ -116,8 +156,13 @@ impl Export {
 }
 
 /// Reads what servers have.
-async fn fetch(world: &World, from: &ConnectString, auth: &[Auth]) -> Result<Whole, Failure> {
-    let tree = connect(world, from, auth).await?;
+async fn fetch(
+    world: &World,
+    from: &ConnectString,
+    auth: &[Auth],
+    tls: Option<Client>,
+) -> Result<Whole, Failure> {
+    let tree = connect(world, from, auth, tls).await?;
     let whole = read(&tree, &from.chroot, Limits::default().tree_bytes).await;
     end(&tree).await;
     whole.map_err(failure)
@@ -130,7 +175,12 @@ fn stopped(world: &World, dir: &Path) -> Result<Whole, Failure> {
     Ok(Whole { nodes, last_zxid: tree.last_zxid(), quotas: Vec::new() })
 }
 
-async fn connect(world: &World, to: &ConnectString, auth: &[Auth]) -> Result<ZooKeeper, Failure> {
+async fn connect(
+    world: &World,
+    to: &ConnectString,
+    auth: &[Auth],
+    tls: Option<Client>,
+) -> Result<ZooKeeper, Failure> {
     // A session makes its chroot where it is missing: whether it is there is to be found out.
     let mut options = ZooKeeperOptions::new(ConnectString { chroot: String::new(), ..to.clone() });
     for auth in auth.iter().cloned() {
@@ -142,6 +192,7 @@ async fn connect(world: &World, to: &ConnectString, auth: &[Auth]) -> Result<Zoo
             }
         }
     }
+    options.tls = tls;
     let connected = ZooKeeper::connect(world, options).await;
     connected.map_err(|error| Failure::new(Exit::Unreachable, error))
 }
