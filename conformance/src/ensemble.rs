@@ -2,9 +2,10 @@
 //!
 //! Owns: the accidents, and what must hold after each. While a client writes numbers, ZooKeeper's
 //! leader is killed, the broker is killed, stopped for longer than its session lasts, and loses its
-//! session's file. Then a broker of Kafka 3.9 becomes one of Ottla, and again one of Kafka: here, and on
-//! a server that wants a login by SASL.
+//! session's file. Then a broker of Kafka 3.9 becomes one of Ottla, and again one of Kafka: here, on a
+//! server that wants a login by SASL, and on one whose connections are encrypted.
 
+mod encrypted;
 mod sasl;
 
 use std::collections::BTreeSet;
@@ -51,6 +52,7 @@ pub(crate) fn run(target: &Target, tools: &Tools) -> Outcome<usize> {
     failures += moves(&place, |_, _| Ok(()))?;
     drop(ensemble);
     failures += sasl::run(&binary, tools)?;
+    failures += encrypted::run(&binary, tools)?;
     Ok(failures)
 }
 

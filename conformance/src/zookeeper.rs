@@ -33,6 +33,31 @@ impl Ensemble {
         Ok(Self { servers })
     }
 
+    /// Starts one server that takes encrypted connections too, with the key store and trust store at
+    /// these places, and wants a certificate. Also gives the address of those. By itself it would take
+    /// TLSv1.3 alone, and Kafka's default is TLSv1.2.
+    pub(crate) fn encrypted(
+        tools: &Tools,
+        stores: [&Path; 2],
+        password: &str,
+    ) -> Outcome<(Self, String)> {
+        let port = free_port()?;
+        let mut more = format!(
+            "secureClientPort={port}
+serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory
+authProvider.x509=org.apache.zookeeper.server.auth.X509AuthenticationProvider
+ssl.enabledProtocols=TLSv1.2,TLSv1.3
+"
+        );
+        for (name, path) in ["keyStore", "trustStore"].into_iter().zip(stores) {
+            more += &format!("ssl.{name}.location={}\n", path.display());
+            more += &format!("ssl.{name}.password={password}\n");
+        }
+        let mut server = Node::of(|address, home| command(tools, address, home, 1, &more))?;
+        server.start()?;
+        Ok((Self { servers: vec![server] }, format!("127.0.0.1:{port}")))
+    }
+
     /// `zookeeper.connect`, without a chroot.
     pub(crate) fn connect_string(&self) -> String {
         let servers: Vec<&str> = self.servers.iter().map(|server| &*server.bootstrap).collect();
@@ -77,7 +102,7 @@ fn ask(address: &str, word: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-fn command(tools: &Tools, address: &str, home: &Path, id: usize, peers: &str) -> Outcome<Command> {
+fn command(tools: &Tools, address: &str, home: &Path, id: usize, more: &str) -> Outcome<Command> {
     let (host, port) = address.split_once(':').ok_or("not host:port")?;
     let (data, config) = (home.join("data"), home.join("zoo.cfg"));
     fs::create_dir_all(&data)?;
@@ -85,7 +110,7 @@ fn command(tools: &Tools, address: &str, home: &Path, id: usize, peers: &str) ->
     let text = format!(
         "tickTime=500\ninitLimit=20\nsyncLimit=10\nminSessionTimeout=1000\n\
          dataDir={}\nclientPort={port}\nclientPortAddress={host}\nmaxClientCnxns=0\n\
-         admin.enableServer=false\n4lw.commands.whitelist=*\n{peers}",
+         admin.enableServer=false\n4lw.commands.whitelist=*\n{more}",
         data.display()
     );
     fs::write(&config, text)?;
