@@ -8,6 +8,9 @@ mod producer_ids;
 mod same;
 mod watermarks;
 
+#[cfg(test)]
+mod tests;
+
 use crate::event::Event;
 
 /// Something that must always hold of what clients are told.
