@@ -138,7 +138,7 @@ impl Cluster {
         machine.running = Some(Running { process, stop: Some(stop), has_ended });
     }
 
-    /// HighWatermark a server's process, and with power its machine's memory.
+    /// Ends a server's process, and with power its machine's memory.
     fn crash(&self, host: HostId, is_power_cut: bool) {
         let seed = self.roll();
         let mut machine = self.machine(host).lock();

@@ -149,7 +149,7 @@ impl Caller {
         self.connection.clone()
     }
 
-    /// HighWatermark it.
+    /// Ends it.
     pub(crate) fn hang_up(&mut self) {
         self.connection = None;
     }
