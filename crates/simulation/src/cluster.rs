@@ -8,7 +8,7 @@ use ottla_fake::{
     Crash, Dice, FakeDisk, FakeNetwork, FakeProcess, FakeRandom, HostId, RunningClock,
 };
 use ottla_keeper::QuorumId;
-use ottla_keeper::shell::tend;
+use ottla_keeper::shell::{tend, tool};
 use ottla_runtime::task::Process;
 use ottla_runtime::{Spawner, World, time};
 use parking_lot::Mutex;
@@ -210,6 +210,19 @@ impl Cluster {
                 self.kill(host, None, false, down).await;
             }
             Fault::Wipe { host, down } => self.wipe(host, down).await,
+        }
+    }
+
+    /// Tells how the keepers are, for whoever looks for what has gone wrong.
+    pub(crate) async fn describe(&self) {
+        let network = self.network.host(OPERATOR);
+        for (id, address) in server::voters(self.nodes) {
+            let asked = tool::describe(&*network, &address);
+            match time::timeout(Duration::from_secs(5), asked).await {
+                Ok(Ok(it)) => self.trace.note(format_args!("keeper {id}: {it:?}")),
+                Ok(Err(error)) => self.trace.note(format_args!("keeper {id}: {error}")),
+                Err(_) => self.trace.note(format_args!("keeper {id} does not answer")),
+            }
         }
     }
 

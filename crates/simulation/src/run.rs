@@ -88,6 +88,7 @@ async fn storm(plan: &Plan, cluster: &Arc<Cluster>, stage: &Arc<Stage>) {
     for fault in faults {
         if time::timeout(deadline - time::now(), fault).await.is_err() {
             stage.complain("all becomes well", format!("a fault is not over after {CALM:?}"));
+            cluster.describe().await;
             return;
         }
     }

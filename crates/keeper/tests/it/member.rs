@@ -80,3 +80,43 @@ fn what_a_leader_learns_to_be_committed_it_says_at_once() {
     assert_eq!(told.collect::<Vec<_>>(), [(2, proposed.index), (3, proposed.index)]);
     assert!(leader.effects(now).messages.is_empty(), "it says so once");
 }
+
+/// The answers to a trial.
+fn granted(member: &mut Member, now: Duration, term: u64, last: LogId) -> Vec<bool> {
+    member.receive(now, 2, Message::AskVote { term, last, is_trial: true }).unwrap();
+    let answers =
+        member.effects(now).messages.into_iter().filter_map(|(_, message)| match message {
+            Message::Vote { is_granted, is_trial: true, .. } => Some(is_granted),
+            _ => None,
+        });
+    answers.collect()
+}
+
+#[test]
+fn a_leader_that_hears_only_of_who_looks_for_one_gives_way() {
+    let mut leader = leader(4);
+    let ahead = LogId { term: 6, index: leader.last().index };
+    let mut now = NOW + Duration::from_secs(2);
+    for _ in 0..5 {
+        assert_eq!(granted(&mut leader, now, 7, ahead), [true]);
+        assert!(!leader.leads(now), "nobody follows it");
+        now += Duration::from_millis(100);
+    }
+}
+
+#[test]
+fn a_leader_that_fell_silent_speaks_to_who_is_behind_it() {
+    let mut leader = leader(4);
+    let now = NOW + Duration::from_secs(2);
+    leader.tick(now);
+    let appends = |leader: &mut Member, now| {
+        let messages = leader.effects(now).messages;
+        messages.iter().filter(|(_, message)| matches!(message, Message::Append { .. })).count()
+    };
+    assert_eq!(appends(&mut leader, now), 0, "it hears of nobody");
+    let behind = LogId { term: 0, index: 1 };
+    assert_eq!(granted(&mut leader, now, 6, behind), [false]);
+    let later = leader.deadline().max(now);
+    leader.tick(later);
+    assert_ne!(appends(&mut leader, later), 0, "nobody else can lead");
+}

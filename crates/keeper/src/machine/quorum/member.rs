@@ -261,7 +261,10 @@ impl Member {
         if from == self.id {
             return Ok(());
         }
-        self.heard.insert(from, now);
+        // Who asks for votes hears of no leader. One that took that for contact would lead on, unheard.
+        if !matches!(message, Message::AskVote { .. }) {
+            self.heard.insert(from, now);
+        }
         let (sender, own_term) = (NodeId::new(from), self.term());
         match message {
             Message::AskVote { term, last, is_trial: true } => {
@@ -412,6 +415,10 @@ impl Member {
         let gives_way = self.promises.is_none() || last > own || from > self.id;
         let is_granted = is_needed && term > self.term() && last >= own && gives_way;
         let term = if is_granted { term } else { self.term() };
+        if self.node.role() == Role::Leader && last < own {
+            // It cannot lead in our place. What it lacks is to hear of us, who may have fallen silent.
+            self.heard.insert(from, now);
+        }
         if is_granted {
             // It will campaign: to do the same would split the votes.
             self.promises = None;
