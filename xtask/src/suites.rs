@@ -140,9 +140,9 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "simulation",
         shows: "servers keep their promises under all faults, seed by seed; proved with 20,000",
         needs: Needs::Rust,
-        share_s: 140,
+        share_s: 200,
         program: Program::Simulation,
-        args: &["--nodes", "1,3", "--first", "1000", "--seconds", "120"],
+        args: &["--nodes", "1,3", "--first", "1000"],
         full_env: &[("OTTLA_SIMULATION_SEEDS", "20000")],
     },
     Suite {
@@ -298,7 +298,9 @@ impl Suite {
             Program::Conformance => conformance(workspace)
                 .args(self.args)
                 .args(["--broker".as_ref(), workspace.program("ci", "ottla").as_os_str()]),
-            Program::Simulation => simulation(workspace).args(self.args),
+            Program::Simulation => {
+                simulation(workspace).args(self.args).env(&[("OTTLA_SIMULATION_SEEDS", "900")])
+            }
         }
     }
 

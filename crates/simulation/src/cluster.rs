@@ -34,6 +34,9 @@ const EPOCH_MS: i64 = 1_700_000_000_000;
 /// From where the keepers are looked after.
 const OPERATOR: HostId = CLIENTS + 1;
 
+/// How long it is waited until a voter is taken in.
+const OPERATOR_PATIENCE: Duration = Duration::from_secs(20);
+
 /// The machines and what is between them.
 pub(crate) struct Cluster {
     nodes: HostId,
@@ -309,8 +312,16 @@ impl Cluster {
         let all = server::voters(self.nodes);
         let (id, address) = &all[usize::from(host) - 1];
         let known: Vec<_> = all.iter().map(|(_, address)| address.clone()).collect();
-        while let Err(error) = tend::add(&*network, &known, (*id, address)).await {
-            self.trace.note(format_args!("voter {host} is not taken in: {error}"));
+        loop {
+            // A change that was lost with its leader is asked for again.
+            let adding = tend::add(&*network, &known, (*id, address));
+            match time::timeout(OPERATOR_PATIENCE, adding).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(error)) => {
+                    self.trace.note(format_args!("voter {host} is not taken in: {error}"));
+                }
+                Err(_) => self.trace.note(format_args!("voter {host} is not taken in in time")),
+            }
             time::sleep(WATCH).await;
         }
         self.trace.note(format_args!("voter {host} is taken in"));
