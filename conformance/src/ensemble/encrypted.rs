@@ -121,8 +121,8 @@ fn refusals(binary: &Path, secure: &str, plain: &str) -> Outcome<usize> {
         (secure, right.with("keystore.password", "secret2"), "its password is another one"),
         (secure, right.with("enabled.protocols", "TLSv1.3"), ""),
         (&by_name, right.with("protocol", "TLSv1.3"), "its certificate is about other hosts"),
-        // It is silent, as a server that is just starting may be.
-        (plain, right.with("protocol", "TLSv1.3").in_a_hurry(), "their secureClientPort"),
+        // It hangs up, as a server that is just stopping does, and is tried again for a while.
+        (plain, right.with("protocol", "TLSv1.3").in_a_hurry(), "the servers' secureClientPort"),
     ];
     let mut failures = 0;
     for (connect, keys, expected) in cases {
