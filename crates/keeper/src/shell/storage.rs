@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ottla_runtime::disk::{DirLock, LockError, OpenMode};
+use ottla_runtime::disk::{DirEntry, DirLock, LockError, OpenMode};
 use ottla_runtime::{Disk, File, Random};
 use tracing::info;
 
@@ -147,7 +147,7 @@ impl Storage {
 
     /// Opens a directory, whoever's it is.
     pub(super) fn read(disk: Arc<dyn Disk>, dir: &Path) -> Result<Opened, OpenError> {
-        let lock = lock(&*disk, &dir.join(".lock"))?;
+        let lock = lock(&*disk, &dir.join(LOCK))?;
         settle(&*disk, dir).map_err(OpenError::io(dir))?;
         recover(disk, Paths::new(dir), lock)
     }
@@ -368,10 +368,15 @@ pub(super) fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DirLock>, Ope
     })
 }
 
+/// The file that whoever works on a directory has locked.
+const LOCK: &str = ".lock";
+
 /// Makes durable what a process that was killed left in memory, and has the files read from the disk: what
 /// a sync of it did not write, it must not have known.
 fn settle(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    for entry in disk.read_dir(dir)?.into_iter().filter(|entry| !entry.is_dir) {
+    // Whoever closes a file gives up his locks on it, whichever handle has them: not that of the lock.
+    let is_content = |entry: &DirEntry| !entry.is_dir && entry.name != LOCK;
+    for entry in disk.read_dir(dir)?.into_iter().filter(is_content) {
         let file = disk.open(&dir.join(entry.name), OpenMode::Read)?;
         file.sync_data()?;
         file.reread()?;
